@@ -1,0 +1,185 @@
+"""The console command: what happens to studies and stores after a launch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from qup.errors import QupError
+
+Handler = Callable[[argparse.Namespace, Console], int]
+
+
+def _status(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.status import show
+
+    return show(args.study, args.dir, console, as_json=args.json, watch=args.watch)
+
+
+def _retry(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.life import retry
+
+    return retry(args.study, args.dir, console, stages=args.stage, code=args.code, mem=args.mem, time=args.time)
+
+
+def _cancel(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.life import cancel
+
+    return cancel(args.study, args.dir, console, cell=args.cell)
+
+
+def _wait(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.life import wait
+
+    return wait(args.study, args.dir, console)
+
+
+def _logs(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.logs import show_log
+
+    return show_log(args.study, args.dir, args.cell, args.stage, follow=args.follow)
+
+
+def _explain(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.explain import explain
+
+    return explain(args.study, args.dir, args.cell, console)
+
+
+def _report(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.registry import find_study, read_study
+    from qup.launch.study import finish
+    from qup.store import Store
+
+    for name in args.study:
+        folder = find_study(name, args.dir)
+        record = read_study(folder)
+        assert record is not None
+        store = Store(folder.parent.parent) if folder.parent.name == "studies" else Store(record["store"])
+        finish(folder, store, console, out=args.out / folder.name if args.out else None)
+    return 0
+
+
+def _compare(args: argparse.Namespace, console: Console) -> int:
+    from qup.analysis.compare import show_comparison
+    from qup.launch.registry import find_study
+
+    return show_comparison(find_study(args.a, args.dir), find_study(args.b, args.dir), console)
+
+
+def _sync(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.registry import find_study
+    from qup.tracking import sync_study
+
+    return sync_study(find_study(args.study, args.dir), console)
+
+
+def _export(args: argparse.Namespace, console: Console) -> int:
+    from qup.export import export
+
+    return export(args.what, args.to, args.study, args.dir, console)
+
+
+def _store(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.storekeeping import collect_garbage, list_artifacts, show_artifact, verify_artifacts
+    from qup.store import Store
+
+    store = Store(args.store)
+    match args.action:
+        case "ls":
+            return list_artifacts(store, console)
+        case "show":
+            return show_artifact(store, args.artifact, console)
+        case "verify":
+            return verify_artifacts(store, console)
+        case _:
+            return collect_garbage(store, console, dry_run=args.dry_run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qup", description="What happens to studies and stores after a launch. Launching itself: python launch.py --help"
+    )
+    parser.add_argument("--dir", type=Path, default=Path("multirun"), help="where studies are presented (study.dir); default multirun")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, handler: Handler, help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(handler=handler)
+        return made
+
+    status = command("status", _status, "a row a cell, a column a stage: stored, queued, running, failed and why")
+    status.add_argument("study")
+    status.add_argument("--watch", action="store_true", help="refresh until the study ends")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    retry = command("retry", _retry, "submit again what failed or was lost")
+    retry.add_argument("study")
+    retry.add_argument("--stage", action="append", default=[], help="only this stage kind; may be repeated")
+    retry.add_argument("--code", choices=("frozen", "live"), default="frozen", help="live: freeze the code anew")
+    retry.add_argument("--mem", metavar="xN", help="so many times the memory, where it ran out")
+    retry.add_argument("--time", metavar="xN", help="so many times the time, where it ran out")
+
+    cancel = command("cancel", _cancel, "cancel a study's jobs, or one cell's; what another study needs is left")
+    cancel.add_argument("study")
+    cancel.add_argument("cell", nargs="?")
+
+    wait = command("wait", _wait, "wait for a study to end; the exit status tells how")
+    wait.add_argument("study")
+
+    logs = command("logs", _logs, "the log of one stage of one cell")
+    logs.add_argument("cell", help="label or number of the cell, as status shows it")
+    logs.add_argument("stage", help="stage kind")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+    logs.add_argument("--study", help="needed where several studies are there")
+
+    explain = command("explain", _explain, "which stages of a cell are stored, and which field, file or input changed a key")
+    explain.add_argument("cell", help="label or number of the cell, as status shows it")
+    explain.add_argument("--study", help="needed where several studies are there")
+
+    report = command("report", _report, "build the report from the store, also while a study runs")
+    report.add_argument("study", nargs="+")
+    report.add_argument("--out", type=Path, help="write it there: for stores you may only read")
+
+    compare = command("compare", _compare, "two studies side by side")
+    compare.add_argument("a")
+    compare.add_argument("b")
+
+    sync = command("sync", _sync, "replay the local metric logs into W&B")
+    sync.add_argument("study")
+
+    export = command("export", _export, "a cell's model, or a stream, for other tools")
+    export.add_argument("what", help="a cell's label or number, or stream/<key>")
+    export.add_argument("to", type=Path, help="directory to make")
+    export.add_argument("--study", help="needed where several studies are there")
+
+    store = command("store", _store, "what the store holds")
+    store.add_argument("--store", type=Path, default=Path("store"), help="store.dir; default store")
+    actions = store.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("ls", help="every artifact, with size and time")
+    shown = actions.add_parser("show", help="one artifact's manifest")
+    shown.add_argument("artifact", help="stage/key; the key may be shortened")
+    actions.add_parser("verify", help="compare every file with its checksum")
+    collected = actions.add_parser("gc", help="remove what no registered study and no running stage needs")
+    collected.add_argument("--dry-run", action="store_true", help="only say what would go")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits 0, or 1 with one message on stderr, or 2 for wrong arguments."""
+    args = _parser().parse_args(argv)
+    handler: Handler = args.handler
+    try:
+        status = handler(args, Console())
+    except QupError as error:
+        print(f"qup: {error}", file=sys.stderr)
+        status = 1
+    except BrokenPipeError:
+        status = 0
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""Configuration: typed schemas, composition, validation, identity."""

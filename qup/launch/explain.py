@@ -1,0 +1,94 @@
+"""Why a cell's stages are stored or stale: which field, file or input changed a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qup.config.fingerprint import fields
+from qup.config.schema import Config
+from qup.launch.cells import find_cell
+from qup.launch.code import code_digest
+from qup.launch.registry import study_cells
+from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
+from qup.store import Artifact, Store
+
+SHOWN = 6
+"""Differences shown for one stage."""
+
+
+def explain(study: str | None, shown: Path, cell: str, console: Console) -> int:
+    """One line a stage of the cell, in order; a missing one with what tells it from its nearest stored relative."""
+    folder, record, entry = find_cell(cell, study, shown)
+    cells: list[Config] = study_cells(record)
+    graph = build_graph(cells)
+    store = Store(record["store"])
+    number = next(i for i, made in enumerate(graph.cells) if made.label == entry["label"])
+    console.print(f"[bold]{entry['label']}[/] in {record['name']} ({folder})", highlight=False, soft_wrap=True)
+    near = _by_kind(store)
+    for ref, node in graph.nodes.items():
+        if number not in graph.users.get(ref, ()):
+            continue
+        artifact = store.get_sound(*ref)
+        if artifact is not None:
+            note = "" if artifact.manifest["code"] == code_digest(KINDS[ref.kind].module) else "  made by other code of the same version"
+            adopted = artifact.manifest.get("adopted_from")
+            note += f"  adopted from {adopted}: equal work" if adopted else ""
+            console.print(f"stored   {ref}  {node.label}{note}", highlight=False, soft_wrap=True)
+            continue
+        console.print(f"missing  {ref}  {node.label}", highlight=False, soft_wrap=True)
+        for line in _reasons(graph, store, node, near.get(ref.kind, [])):
+            console.print(f"         {line}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _by_kind(store: Store) -> dict[str, list[Artifact]]:
+    found: dict[str, list[Artifact]] = {}
+    for artifact in store.artifacts():
+        found.setdefault(artifact.stage, []).append(artifact)
+    return found
+
+
+def differences(a: Any, b: Any, at: str = "") -> list[str]:
+    """Paths at which two plain values differ, with both values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        found = []
+        for name in sorted(a.keys() | b.keys()):
+            where = f"{at}.{name}" if at else name
+            if name not in a or name not in b:
+                found.append(f"{where}: {'not there' if name not in a else 'there'} → {'not there' if name not in b else 'there'}")
+            else:
+                found.extend(differences(a[name], b[name], where))
+        return found
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [line for i, (left, right) in enumerate(zip(a, b, strict=True)) for line in differences(left, right, f"{at}[{i}]")]
+    return [] if a == b else [f"{at}: {a!r} → {b!r}"]
+
+
+def _reasons(graph: Graph, store: Store, node: Node, relatives: list[Artifact]) -> list[str]:
+    if not relatives:
+        return ["nothing of this kind is stored"]
+    mine = fields(node.view)
+    inputs = {name: {"stage": ref.kind, "key": ref.key} for name, ref in node.inputs.items()}
+    options = []
+    for artifact in relatives:
+        changed = differences(artifact.manifest["fields"], mine)
+        theirs = {name: {"stage": entry["stage"], "key": entry["key"]} for name, entry in artifact.manifest["inputs"].items()}
+        moved = [
+            f"input {name}: {_name(theirs.get(name))} → {_name(inputs.get(name))}"
+            for name in sorted(theirs.keys() | inputs.keys())
+            if theirs.get(name) != inputs.get(name)
+        ]
+        if artifact.manifest["version"] != KINDS[node.kind].version:
+            changed.insert(0, f"stage version: {artifact.manifest['version']} → {KINDS[node.kind].version}")
+        options.append((len(changed) + len(moved), changed + moved, artifact))
+    count, lines, artifact = min(options, key=lambda option: option[0])
+    head = f"nearest stored: {artifact.key}, made for {artifact.manifest['study']}"
+    more = [f"… and {count - SHOWN} more"] if count > SHOWN else []
+    return [head, *lines[:SHOWN], *more]
+
+
+def _name(entry: dict[str, str] | None) -> str:
+    return "none" if entry is None else str(Ref(entry["stage"], entry["key"]))

@@ -1,0 +1,101 @@
+"""A stage frozen in a file: everything a process on another machine needs to run it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qup.config.fingerprint import build, plain
+from qup.config.schema import Resources
+from qup.pipeline.graph import Node, Ref
+from qup.pipeline.kinds import KINDS
+from qup.store.store import write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage run of one study."""
+
+    study: str
+    study_dir: Path
+    store: Path
+    lease_s: float
+    ref: Ref
+    label: str
+    view: Any
+    inputs: dict[str, Ref]
+    hints: dict[str, Ref]
+    resources: Resources
+    units: float = 0.0
+    """Planned amount of work, in the kind's own unit; with the seconds it took it makes the next plan's rate."""
+    replace: bool = False
+    """A published artifact of this key is to be computed anew: other code made it, or its weights are gone."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions the job must find; empty: any."""
+
+    @property
+    def stem(self) -> str:
+        return f"{self.ref.kind}-{self.ref.key}"
+
+    @property
+    def path(self) -> Path:
+        return self.study_dir / "jobs" / f"{self.stem}.json"
+
+    @property
+    def log(self) -> Path:
+        return self.study_dir / "logs" / f"{self.stem}.log"
+
+    @property
+    def failure(self) -> Path:
+        """Written where a run failed, taken away when the next one starts."""
+        return self.study_dir / "failed" / f"{self.stem}.json"
+
+    def save(self) -> Path:
+        """Freezes the job."""
+        write_json(
+            self.path,
+            {
+                "study": self.study,
+                "study_dir": str(self.study_dir),
+                "store": str(self.store),
+                "lease_s": self.lease_s,
+                "ref": list(self.ref),
+                "label": self.label,
+                "view": plain(self.view),
+                "inputs": {name: list(ref) for name, ref in self.inputs.items()},
+                "hints": {name: list(ref) for name, ref in self.hints.items()},
+                "resources": plain(self.resources),
+                "units": self.units,
+                "replace": self.replace,
+                "packages": self.packages,
+            },
+        )
+        return self.path
+
+    @classmethod
+    def load(cls, path: Path) -> Job:
+        """The job frozen at `path`."""
+        content = json.loads(path.read_text())
+        ref = Ref(*content["ref"])
+        return cls(
+            study=content["study"],
+            study_dir=Path(content["study_dir"]),
+            store=Path(content["store"]),
+            lease_s=content["lease_s"],
+            ref=ref,
+            label=content["label"],
+            view=build(KINDS[ref.kind].view, content["view"]),
+            inputs={name: Ref(*value) for name, value in content["inputs"].items()},
+            hints={name: Ref(*value) for name, value in content["hints"].items()},
+            resources=build(Resources, content["resources"]),
+            units=content["units"],
+            replace=content["replace"],
+            packages=content["packages"],
+        )
+
+
+def job_of(node: Node, **facts: Any) -> Job:
+    """The job that runs a node."""
+    return Job(ref=node.ref, label=node.label, view=node.view, inputs=node.inputs, hints=node.hints, **facts)

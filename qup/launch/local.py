@@ -1,0 +1,241 @@
+"""Runs a plan on this machine: as many stages side by side as cores, memory and GPUs allow."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qup.launch.costs import gpu_count
+from qup.launch.display import Display
+from qup.launch.jobs import Job, job_of
+from qup.launch.machine import Machine, parse_memory, this_machine
+from qup.launch.plan import Plan, Planned
+from qup.launch.progress import Board, StageState
+from qup.launch.run import CORRUPT, INTERRUPTED, read_failure
+from qup.pipeline.graph import Ref
+
+GRACE_S = 8.0
+"""Seconds between asking children to stop and killing them."""
+PROGRESS_EVERY_S = 0.5
+
+
+class Zygote:
+    """The launcher's end of qup.launch.zygote."""
+
+    def __init__(self, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        env = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+        self._log = log.open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "qup.launch.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=env,
+            start_new_session=True,
+        )
+        self._pending = b""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One request."""
+        assert self.process.stdin is not None
+        self.process.stdin.write((json.dumps(message) + "\n").encode())
+        self.process.stdin.flush()
+
+    def receive(self, timeout: float) -> list[dict[str, Any]]:
+        """What has been answered within `timeout` seconds; raises RuntimeError where the zygote is gone."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+        if not ready:
+            return []
+        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        if not data:
+            raise RuntimeError(f"the process that starts stages ended unexpectedly; see {self._log.name}")
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        """Ends the zygote and, with it, whatever still runs below it."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+
+class LocalRun:
+    """One run of one plan."""
+
+    def __init__(self, plan: Plan, console: Console, plain: bool, max_parallel: int | None, facts: dict[str, Any]) -> None:
+        self.plan, self.console, self.plain, self.facts = plan, console, plain, facts
+        self.machine: Machine = this_machine()
+        self.max_parallel = max_parallel or self.machine.cores
+        self.jobs = {ref: self._job(planned) for ref, planned in plan.to_run.items()}
+        self.board = Board(
+            plan.study,
+            {ref: StageState(ref, planned.node.label, self.jobs[ref].log, planned.cost.seconds) for ref, planned in plan.to_run.items()},
+            len(plan.stored),
+            self.max_parallel,
+        )
+        self.waiting_on = {
+            ref: {parent for parent in planned.node.parents if parent in plan.to_run} for ref, planned in plan.to_run.items()
+        }
+        self.free_gpus = list(self.machine.gpus)
+        self.gpus_of: dict[Ref, list[str]] = {}
+        self.pids: dict[Ref, int] = {}
+        self.numbers = dict(enumerate(plan.to_run))
+        self.corrupt: list[tuple[str, str]] = []
+        self.interrupted = False
+
+    def _job(self, planned: Planned) -> Job:
+        return job_of(
+            planned.node,
+            study=self.plan.study,
+            study_dir=self.plan.study_dir,
+            store=self.plan.store.root,
+            lease_s=self.plan.store.lease_s,
+            resources=planned.resources,
+            units=planned.cost.units,
+            replace=planned.replace,
+            **self.facts,
+        )
+
+    def run(self) -> None:
+        """Runs until every stage is done, failed or blocked. Raises KeyboardInterrupt after stopping the children."""
+        for job in self.jobs.values():
+            job.save()
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            job.failure.unlink(missing_ok=True)
+        zygote = Zygote(self.plan.study_dir / "logs" / "zygote.log")
+        previous = signal.signal(signal.SIGTERM, _as_interrupt)
+        try:
+            with Display(self.board, self.console, self.plain) as display:
+                self._loop(zygote, display)
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._stop_children(zygote)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            zygote.close()
+
+    def _loop(self, zygote: Zygote, display: Display) -> None:
+        ready = False
+        polled = 0.0
+        while self.board.of("waiting", "running"):
+            if ready:
+                self._start_ready(zygote, display)
+                if not self.board.of("running"):
+                    break
+            for message in zygote.receive(0.25):
+                ready = ready or bool(message.get("ready"))
+                if "started" in message:
+                    self.pids[self.numbers[message["started"]]] = message["pid"]
+                if "ended" in message:
+                    self._ended(self.numbers[message["ended"]], message["status"], display)
+            if time.monotonic() - polled > PROGRESS_EVERY_S:
+                polled = time.monotonic()
+                for stage in self.board.of("running"):
+                    stage.read_progress(self.plan.store)
+                display.tick()
+
+    def _start_ready(self, zygote: Zygote, display: Display) -> None:
+        for number, ref in self.numbers.items():
+            stage = self.board.stages[ref]
+            if stage.state == "waiting" and not self.waiting_on[ref] and self._fits(ref):
+                stage.state, stage.began = "running", time.time()
+                env = {"QUP_LOCAL": "1"}
+                wanted = gpu_count(self.plan.to_run[ref].resources)
+                if self.machine.gpus:
+                    self.gpus_of[ref], self.free_gpus = self.free_gpus[:wanted], self.free_gpus[wanted:]
+                    env["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus_of[ref])
+                zygote.send({"run": number, "job": str(self.jobs[ref].path), "log": str(stage.log), "env": env})
+                display.started(stage)
+
+    def _fits(self, ref: Ref) -> bool:
+        """Whether a stage may start beside those running; one alone always may, with what the machine has."""
+        running = [self.plan.to_run[stage.ref].resources for stage in self.board.of("running")]
+        if not running:
+            return True
+        asked = self.plan.to_run[ref].resources
+        everyone = [*running, asked]
+        if len(everyone) > self.max_parallel or sum(each.cpus * each.tasks for each in everyone) > self.machine.cores:
+            return False
+        if sum(parse_memory(each.mem) for each in everyone) > self.machine.memory:
+            return False
+        return not self.machine.gpus or gpu_count(asked) <= len(self.free_gpus)
+
+    def _ended(self, ref: Ref, status: int, display: Display) -> None:
+        stage = self.board.stages[ref]
+        stage.ended = time.time()
+        self.pids.pop(ref, None)
+        self.free_gpus += self.gpus_of.pop(ref, [])
+        if status == 0:
+            stage.state, stage.outcome = "done", "done"
+            for waiting in self.waiting_on.values():
+                waiting.discard(ref)
+        else:
+            stage.state = "failed"
+            failure = read_failure(self.jobs[ref].failure)
+            stage.error = _last_line(failure["error"]) if failure else _status_in_words(status)
+            if status == CORRUPT and failure and failure["corrupt"]:
+                self.corrupt.append(tuple(failure["corrupt"]))
+            self._block(ref)
+        display.ended(stage)
+
+    def _block(self, failed: Ref) -> None:
+        """Marks whatever depends on a failed stage; a hint that failed holds nobody up."""
+        gone = {failed}
+        for ref, planned in self.plan.to_run.items():
+            stage = self.board.stages[ref]
+            bad = [parent for parent in planned.node.inputs.values() if parent in gone]
+            if bad and stage.state == "waiting":
+                stage.state, stage.error = "blocked", f"waits for {self.board.stages[bad[0]].label} ({bad[0].kind}), which failed"
+                gone.add(ref)
+            self.waiting_on[ref] -= gone if not bad else set()
+
+    def _stop_children(self, zygote: Zygote) -> None:
+        self.interrupted = True
+        for pid in self.pids.values():
+            zygote.send({"signal": int(signal.SIGTERM), "pid": pid})
+        deadline = time.monotonic() + GRACE_S
+        while self.pids and time.monotonic() < deadline:
+            try:
+                messages = zygote.receive(0.2)
+            except RuntimeError:
+                return
+            for message in messages:
+                if "ended" in message:
+                    self.pids.pop(self.numbers[message["ended"]], None)
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return text if len(lines) < 4 else lines[-1]
+
+
+def _status_in_words(status: int) -> str:
+    if status == INTERRUPTED:
+        return "interrupted; the next run goes on from where it was"
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (out of memory, perhaps)" if -status == signal.SIGKILL else "")
+    return f"ended with status {status}; see its log"

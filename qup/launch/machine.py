@@ -1,0 +1,56 @@
+"""What this machine has to give: cores, memory, GPUs, without importing torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from qup.errors import QupError
+
+_UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of a SLURM memory string: a number (megabytes) with K, M, G or T behind it."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip().upper())
+    if not match:
+        raise QupError(f"memory {text!r}: write a number with K, M, G or T, for example 16G")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores, bytes of memory, and the ids of GPUs."""
+
+    cores: int
+    memory: int
+    gpus: tuple[str, ...]
+
+
+def this_machine() -> Machine:
+    """Cores this process may use, memory within its limits, GPUs that are visible."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            memory = min(memory, int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return Machine(cores, memory, _gpus())
+
+
+def _gpus() -> tuple[str, ...]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(entry for entry in visible.split(",") if entry and entry != "-1")
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    try:
+        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(listed.stdout.split()) if listed.returncode == 0 else ()

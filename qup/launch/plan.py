@@ -1,0 +1,191 @@
+"""The plan: which stages a grid needs, which of them are stored, and what the rest will cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qup.config.fingerprint import plain
+from qup.config.schema import Config, Resources
+from qup.errors import BudgetExceeded, QupError
+from qup.launch.code import code_digest
+from qup.launch.costs import Cost, Estimator
+from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
+from qup.pipeline.kinds import resources as resources_of
+from qup.store import Store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage that will run."""
+
+    node: Node
+    resources: Resources
+    cost: Cost
+    replace: bool = False
+
+
+@dataclass
+class Plan:
+    """A grid, compiled against a store."""
+
+    study: str
+    study_dir: Path
+    store: Store
+    graph: Graph
+    stored: set[Ref]
+    """Stages whose result is there and is needed by a cell or a stage that runs."""
+    to_run: dict[Ref, Planned]
+    """Stages to run, inputs first."""
+    idle: set[Ref]
+    """Stages that nothing missing depends on: neither stored results wanted nor to be run."""
+    other_code: list[Ref]
+    """Stored results that other code of the same stage version made."""
+
+    def totals(self) -> dict[str, Any]:
+        """Sums over the stages to run, and counts."""
+        costs = [planned.cost for planned in self.to_run.values()]
+        by_kind: dict[str, dict[str, float]] = {}
+        for planned in self.to_run.values():
+            entry = by_kind.setdefault(planned.node.kind, {"stages": 0, "gpu_hours": 0.0, "cpu_hours": 0.0, "measured": 0})
+            entry["stages"] += 1
+            entry["gpu_hours"] += planned.cost.gpu_hours
+            entry["cpu_hours"] += planned.cost.cpu_hours
+            entry["measured"] += planned.cost.measured
+        shared = sum(1 for ref in self.to_run if len(self.graph.users.get(ref, ())) > 1)
+        return {
+            "cells": len(self.graph.cells),
+            "stage_runs": sum(len(self._reached(index)) for index in range(len(self.graph.cells))),
+            "stages": len(self.graph.nodes),
+            "stored": len(self.stored),
+            "to_run": len(self.to_run),
+            "shared": shared,
+            "gpu_hours": sum(cost.gpu_hours for cost in costs),
+            "cpu_hours": sum(cost.cpu_hours for cost in costs),
+            "disk_bytes": sum(cost.bytes for cost in costs),
+            "oracle_input_tokens": sum(cost.oracle_input_tokens for cost in costs),
+            "oracle_output_tokens": sum(cost.oracle_output_tokens for cost in costs),
+            "oracle_usd": sum(cost.oracle_usd for cost in costs),
+            "by_kind": by_kind,
+        }
+
+    def _reached(self, cell: int) -> list[Ref]:
+        if not hasattr(self, "_by_cell"):
+            self._by_cell: dict[int, list[Ref]] = {}
+            for ref, users in self.graph.users.items():
+                for user in users:
+                    self._by_cell.setdefault(user, []).append(ref)
+        return self._by_cell.get(cell, [])
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole plan for plan.json."""
+        return {
+            "study": self.study,
+            "store": str(self.store.root),
+            "cells": [{"label": cell.label, "stages": cell.stages, "merged": cell.merged} for cell in self.graph.cells],
+            "stages": [self._stage_json(node) for node in self.graph.nodes.values()],
+            "totals": self.totals(),
+            "other_code": [str(ref) for ref in self.other_code],
+        }
+
+    def _stage_json(self, node: Node) -> dict[str, Any]:
+        planned = self.to_run.get(node.ref)
+        state = "run" if planned else "stored" if node.ref in self.stored else "not needed"
+        return {
+            "key": node.key,
+            "name": node.kind,
+            "label": node.label,
+            "state": state,
+            "inputs": {name: str(ref) for name, ref in node.inputs.items()},
+            "hints": {name: str(ref) for name, ref in node.hints.items()},
+            "cells": [self.graph.cells[index].label for index in self.graph.users.get(node.ref, ())],
+            "resources": plain(planned.resources) if planned else None,
+            "cost": asdict(planned.cost) if planned else None,
+        }
+
+
+def published(store: Store, kinds: Sequence[str]) -> dict[str, set[str]]:
+    """Keys of all published artifacts by kind: one directory listing a kind."""
+    found = {}
+    for kind in kinds:
+        try:
+            with os.scandir(store.root / kind) as entries:
+                found[kind] = {entry.name for entry in entries if "." not in entry.name}
+        except FileNotFoundError:
+            found[kind] = set()
+    return found
+
+
+def make_plan(cells: Sequence[Config], study_dir: Path) -> Plan:
+    """Compiles resolved cells. A stored result needs nothing above it; what is missing needs its inputs."""
+    first = cells[0]
+    store = Store(first.store.dir, first.store.lease_s)
+    graph = build_graph(cells)
+    return plan_graph(graph, store, first, study_dir)
+
+
+def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Plan:
+    """Compiles a graph against a store."""
+    known = published(store, list(KINDS))
+    policy = first.study.other_code
+    required = {ref for cell in graph.cells for ref in cell.wanted}
+    stored: set[Ref] = set()
+    run: dict[Ref, bool] = {}
+    other_code: list[Ref] = []
+    weights_needed: set[Ref] = set()
+    for ref in reversed(list(graph.nodes)):
+        if ref not in required:
+            continue
+        node = graph.nodes[ref]
+        artifact = store.get_sound(*ref) if ref.key in known[ref.kind] else None
+        if artifact is not None:
+            pruned = ref in weights_needed and (artifact.path / "pruned").exists()
+            other = artifact.manifest["code"] != code_digest(KINDS[ref.kind].module)
+            if other:
+                other_code.append(ref)
+            if not pruned and not (other and policy == "recompute"):
+                stored.add(ref)
+                continue
+            run[ref] = True
+        else:
+            run[ref] = False
+        required.update(node.inputs.values())
+        if ref.kind == "evaluate":
+            weights_needed.update(node.inputs.values())
+    if other_code and policy == "refuse":
+        named = ", ".join(str(ref) for ref in other_code[:5])
+        raise QupError(
+            f"study.other_code=refuse: {len(other_code)} stored stages were made by other code of the same version ({named}"
+            f"{', …' if len(other_code) > 5 else ''}); recompute them (study.other_code=recompute) or accept them (warn)"
+        )
+    estimator = Estimator(graph, store)
+    to_run = {}
+    for ref, node in graph.nodes.items():
+        if ref in run:
+            resources = resources_of(node.kind, node.view, first.cluster)
+            to_run[ref] = Planned(node, resources, estimator.cost(node, resources), run[ref])
+    return Plan(
+        study=first.study.name or "study",
+        study_dir=study_dir,
+        store=store,
+        graph=graph,
+        stored=stored,
+        to_run=to_run,
+        idle=set(graph.nodes) - stored - set(to_run),
+        other_code=other_code,
+    )
+
+
+def check_budget(plan: Plan, first: Config) -> None:
+    """Raises BudgetExceeded where the plan is above what the user allows."""
+    totals = plan.totals()
+    over = []
+    if first.study.max_gpu_hours is not None and totals["gpu_hours"] > first.study.max_gpu_hours:
+        over.append(f"study.max_gpu_hours={first.study.max_gpu_hours}: the plan takes {totals['gpu_hours']:.1f} GPU-hours")
+    if first.study.max_oracle_usd is not None and totals["oracle_usd"] > first.study.max_oracle_usd:
+        over.append(f"study.max_oracle_usd={first.study.max_oracle_usd}: the plan takes ${totals['oracle_usd']:.2f}")
+    if over:
+        raise BudgetExceeded("; ".join(over) + "; raise the limit, or make the grid smaller")

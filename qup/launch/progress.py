@@ -1,0 +1,78 @@
+"""What is known of a study while it runs, for the display and for status."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qup.pipeline.graph import Ref
+from qup.store import Store
+
+
+@dataclass
+class StageState:
+    """One stage as the launcher sees it."""
+
+    ref: Ref
+    label: str
+    log: Path
+    expected_s: float
+    state: str = "waiting"
+    """waiting | running | done | failed | blocked (an input failed)."""
+    outcome: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    error: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+
+    def read_progress(self, store: Store) -> None:
+        """Takes over what the stage wrote into its claim."""
+        claim = store.claim(*self.ref)
+        progress = (claim or {}).get("progress")
+        if progress:
+            self.done, self.total, self.unit = progress["done"], progress["total"], progress["unit"]
+
+    def left_s(self, now: float) -> float | None:
+        """Seconds this stage still takes, by its progress where it shows some, else by the plan."""
+        if self.state == "waiting":
+            return self.expected_s
+        if self.state != "running":
+            return 0.0
+        spent = now - self.began
+        if self.total > 0 and self.done > 0:
+            return spent * (self.total - self.done) / self.done
+        return max(0.0, self.expected_s - spent) if self.expected_s else None
+
+
+@dataclass
+class Board:
+    """All stages of a launch."""
+
+    study: str
+    stages: dict[Ref, StageState]
+    stored: int
+    slots: int
+    began: float = field(default_factory=time.time)
+
+    def of(self, *states: str) -> list[StageState]:
+        """Stages in any of these states."""
+        return [stage for stage in self.stages.values() if stage.state in states]
+
+    def left_s(self) -> float:
+        """Seconds the launch still takes, spread over the slots."""
+        now = time.time()
+        left = [stage.left_s(now) or 0.0 for stage in self.of("waiting", "running")]
+        return max([sum(left) / max(1, self.slots), *left], default=0.0)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

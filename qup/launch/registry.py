@@ -1,0 +1,142 @@
+"""Studies on disk: what a name stands for, where its files are, and which artifacts it needs.
+
+A study lives in `<store>/studies/<name>/`; `<study.dir>/<name>` is a link that leads there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qup.config.fingerprint import build, digest, fields, plain
+from qup.config.schema import Config
+from qup.errors import InputError, QupError
+from qup.launch.plan import Plan
+from qup.store import Store
+from qup.store.store import write_json
+
+
+def study_dir_of(first: Config) -> Path:
+    """Where the study of a cell lives."""
+    return Store(first.store.dir).studies / (first.study.name or "study")
+
+
+def grid_identity(cells: Sequence[Config]) -> list[str]:
+    """What makes a grid this grid: its cells' settings, whatever files or commits they resolve to."""
+    return sorted({digest(fields(cell)) for cell in cells})
+
+
+def open_study(cells: Sequence[Config]) -> tuple[Path, list[Config]]:
+    """The study's folder and all its cells, those of earlier launches under study.extend included.
+
+    Raises QupError where the name is taken by another grid.
+    """
+    first = cells[0]
+    folder = study_dir_of(first)
+    record = read_study(folder)
+    if record is None or record["grid"] == grid_identity(cells):
+        return folder, list(cells)
+    if not first.study.extend:
+        raise QupError(
+            f"study.name={first.study.name}: another grid of {len(record['cells'])} cells has this name (see {folder}); "
+            "choose another study.name, or add to it with study.extend=true"
+        )
+    known = set(grid_identity(cells))
+    earlier = [build(Config, entry["given"]) for entry in record["cells"]]
+    return folder, [cell for cell in earlier if digest(fields(cell)) not in known] + list(cells)
+
+
+def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> None:
+    """Registers the study and links it from study.dir. `given` are the cells before names became content."""
+    by_identity = {id(cell): plain(original) for cell, original in zip(resolved, given, strict=True)}
+    first = given[0]
+    write_json(
+        plan.study_dir / "study.json",
+        {
+            "name": plan.study,
+            "store": str(plan.store.root),
+            "grid": grid_identity(given),
+            "cells": [
+                {
+                    "label": cell.label,
+                    "given": by_identity[id(cell.config)],
+                    "config": plain(cell.config),
+                    "stages": cell.stages,
+                    "wanted": [str(ref) for ref in cell.wanted],
+                    "merged": cell.merged,
+                }
+                for cell in plan.graph.cells
+            ],
+            "nodes": [str(ref) for ref in plan.graph.nodes],
+        },
+    )
+    link_study(Path(first.study.dir), plan.study_dir)
+
+
+def link_study(shown: Path, folder: Path) -> None:
+    """Makes `<shown>/<name>` lead to the study's folder."""
+    shown.mkdir(parents=True, exist_ok=True)
+    link = shown / folder.name
+    target = os.path.relpath(folder, shown.resolve())
+    if link.is_symlink():
+        if link.readlink() == Path(target):
+            return
+        link.unlink()
+    elif link.exists():
+        raise QupError(f"study.dir={shown}: {link} is there and is not a study; move it away or choose another study.name")
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except FileExistsError:
+        return
+
+
+def read_study(folder: Path) -> dict[str, Any] | None:
+    """The study's record, None where there is none."""
+    path = folder / "study.json"
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path}: not a study's record ({error}); move it away and launch again") from None
+    assert isinstance(record, dict)
+    return record
+
+
+def find_study(name: str, shown: Path = Path("multirun")) -> Path:
+    """The folder of a study given by name or path; InputError names those there are."""
+    for folder in (shown / name, Path(name)):
+        if (folder / "study.json").exists():
+            return folder.resolve()
+    there = sorted(entry.name for entry in shown.iterdir() if (entry / "study.json").exists()) if shown.is_dir() else []
+    raise InputError(f"study {name!r}: not found under {shown}/; there {'are ' + ', '.join(there) if there else 'is none'}")
+
+
+def study_cells(record: dict[str, Any]) -> list[Config]:
+    """The resolved cells of a registered study."""
+    return [build(Config, entry["config"]) for entry in record["cells"]]
+
+
+def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:
+    """The same grid on `size` problems and benchmark problems, under a name of its own."""
+    made = []
+    for cell in cells:
+        problems = replace(cell.problems, limit=min(size, cell.problems.limit or size))
+        if problems.lab is not None:
+            problems = replace(problems, lab=replace(problems.lab, n=min(size, problems.lab.n)))
+        benchmarks = {
+            name: replace(benchmark, limit=min(size, benchmark.limit or size)) for name, benchmark in cell.evaluation.benchmarks.items()
+        }
+        made.append(
+            replace(
+                cell,
+                problems=problems,
+                evaluation=replace(cell.evaluation, benchmarks=benchmarks, dev={}),
+                study=replace(cell.study, name=f"{cell.study.name}-rehearsal", rehearse=None, extend=False),
+            )
+        )
+    return made

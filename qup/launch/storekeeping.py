@@ -1,0 +1,141 @@
+"""Looking after a store: what is there, whether it is sound, what can go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from qup.errors import CorruptArtifact, InputError
+from qup.launch.registry import read_study
+from qup.pipeline.graph import Ref
+from qup.store import Artifact, Store
+from qup.store.lease import holder_is_dead, read_lease
+
+IN_USE_S = 24 * 3600.0
+"""A claim whose file has not changed for so long belongs to nobody."""
+
+
+def list_artifacts(store: Store, console: Console) -> int:
+    """One line an artifact."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("artifact", "size", "finished", "seconds", "made for"):
+        table.add_column(name, overflow="fold")
+    total = count = 0
+    for artifact in store.artifacts():
+        finished = time.strftime("%Y-%m-%d %H:%M", time.localtime(artifact.manifest.get("finished", 0)))
+        size = artifact.size
+        total, count = total + size, count + 1
+        table.add_row(
+            f"{artifact.stage}/{artifact.key}",
+            f"{size / 1e6:.2f} MB",
+            finished,
+            f"{artifact.manifest.get('seconds', 0):.1f}",
+            artifact.manifest["study"],
+        )
+    console.print(table)
+    console.print(f"{count} artifacts, {total / 1e6:.1f} MB in {store.root}", soft_wrap=True)
+    return 0
+
+
+def find_artifact(store: Store, name: str) -> Artifact:
+    """The artifact `stage/key`, the key possibly shortened; InputError where that names none or several."""
+    stage, _, key = name.partition("/")
+    found = [artifact for artifact in store.artifacts() if artifact.stage == stage and artifact.key.startswith(key)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{name}: {len(found)} artifacts begin so: {', '.join(artifact.key for artifact in found[:5])}")
+    stages = sorted({artifact.stage for artifact in store.artifacts()})
+    raise InputError(f"{name}: no such artifact in {store.root}; write stage/key, stages there: {', '.join(stages) or 'none'}")
+
+
+def show_artifact(store: Store, name: str, console: Console) -> int:
+    """The manifest, whole."""
+    console.print_json(json.dumps(find_artifact(store, name).manifest))
+    return 0
+
+
+def verify_artifacts(store: Store, console: Console) -> int:
+    """Compares every byte; exit status 1 where something is corrupt."""
+    sound, corrupt = 0, []
+    for folder in sorted(store.root.iterdir()) if store.root.is_dir() else []:
+        if folder.name in ("studies", "shared", "corrupt", "code", "queue") or not folder.is_dir():
+            continue
+        for entry in sorted(folder.iterdir()):
+            if not entry.is_dir() or "." in entry.name:
+                continue
+            try:
+                artifact = Artifact.load(folder.name, entry.name, entry)
+                if artifact is None:
+                    raise CorruptArtifact(folder.name, entry.name, "manifest.json is missing")
+                artifact.verify()
+                sound += 1
+            except CorruptArtifact as error:
+                corrupt.append(str(error))
+    for line in corrupt:
+        console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"{sound} sound, {len(corrupt)} corrupt" + ("; the next launch that needs them computes them anew" if corrupt else ""))
+    return 1 if corrupt else 0
+
+
+def needed_refs(store: Store) -> set[Ref]:
+    """What registered studies name, results and everything above them."""
+    needed = set()
+    for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
+        record = read_study(folder)
+        for name in record["nodes"] if record else []:
+            kind, _, key = name.partition("/")
+            needed.add(Ref(kind, key))
+    return needed
+
+
+def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
+    """Removes artifacts and unfinished work that nothing registered or running needs, and what was set aside as corrupt."""
+    needed = needed_refs(store)
+    freed = count = 0
+    for folder in sorted(store.root.iterdir()) if store.root.is_dir() else []:
+        if folder.name in ("studies", "shared", "code", "queue") or not folder.is_dir():
+            continue
+        for entry in sorted(folder.iterdir()):
+            if not entry.is_dir() or entry.name == ".identity":
+                continue
+            key = entry.name.lstrip(".").partition(".")[0]
+            ref = Ref(folder.name, key)
+            in_use = _claimed(store, ref)
+            unfinished = "." in entry.name
+            if folder.name != "corrupt" and (
+                in_use or (ref in needed and not entry.name.startswith(".")) or (ref in needed and unfinished)
+            ):
+                continue
+            size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+            freed, count = freed + size, count + 1
+            console.print(
+                f"{'would remove' if dry_run else 'removed'} {folder.name}/{entry.name}  {size / 1e6:.2f} MB",
+                highlight=False,
+                soft_wrap=True,
+            )
+            if not dry_run:
+                _remove(store, folder, entry)
+    console.print(f"{count} {'would go' if dry_run else 'gone'}, {freed / 1e6:.1f} MB")
+    return 0
+
+
+def _claimed(store: Store, ref: Ref) -> bool:
+    path = store.lease_path(*ref)
+    claims = [path, *path.parent.glob(f"{ref.key}.worker*.lease")]
+    for claim in claims:
+        content = read_lease(claim)
+        if content is not None and not holder_is_dead(content) and time.time() - claim.stat().st_mtime < IN_USE_S:
+            return True
+    return False
+
+
+def _remove(store: Store, folder: Path, entry: Path) -> None:
+    trash = folder / f".trash.{entry.name.lstrip('.')}"
+    entry.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""A process that imports the heavy libraries once and forks a child for each stage.
+
+`python -m qup.launch.zygote` reads one JSON object a line: {"run": id, "job": path, "log": path, "env": {…}} or
+{"signal": number, "pid": pid}; it answers {"ready": true}, {"started": id, "pid": pid}, {"ended": id, "status": n},
+where a status below zero is minus the number of the signal that killed the child.
+
+Forking is sound because nothing here starts a thread: BLAS and OpenMP pools begin at the first parallel
+region, which only children reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+PRELOAD = (
+    "numpy",
+    "pyarrow.parquet",
+    "torch",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.auto.modeling_auto",
+    "qup.launch.run",
+    "qup.stages.rollouts",
+    "qup.stages.candidates",
+    "qup.stages.perplexity",
+    "qup.stages.reward",
+    "qup.stages.evaluate",
+    "qup.stages.train",
+    "qup.training.engine",
+)
+PR_SET_PDEATHSIG = 1
+
+
+def say(message: dict[str, Any]) -> None:
+    """One line to the launcher."""
+    os.write(1, (json.dumps(message) + "\n").encode())
+
+
+def die_with_parent() -> None:
+    """The kernel kills this process when its parent dies, however the parent dies."""
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def preload() -> None:
+    """Imports what stages need; what is not there is left to the stage that needs it."""
+    for name in PRELOAD:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            print(f"zygote: {name} not preloaded: {error}", file=sys.stderr)
+
+
+def child(request: dict[str, Any]) -> NoReturn:
+    """Becomes the stage: own session, own log, own environment."""
+    status = 1
+    try:
+        die_with_parent()
+        os.setpgid(0, 0)
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.environ.update(request["env"])
+        signal.set_wakeup_fd(-1)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+        from qup.launch.run import run_job
+
+        status = run_job(Path(request["job"]))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def reap(children: dict[int, int]) -> None:
+    """Reports every child that has ended."""
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        if pid in children:
+            code = os.waitstatus_to_exitcode(status)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            say({"ended": children.pop(pid), "status": code})
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    preload()
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write_end)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, int] = {}
+    say({"ready": True})
+    pending = b""
+    while True:
+        ready, _, _ = select.select([0, read_end], [], [])
+        if read_end in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(read_end, 4096)
+            reap(children)
+        if 0 not in ready:
+            continue
+        data = os.read(0, 65536)
+        if not data:
+            break
+        pending += data
+        *lines, pending = pending.split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            if "signal" in request:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(request["pid"], request["signal"])
+                continue
+            pid = os.fork()
+            if pid == 0:
+                child(request)
+            children[pid] = request["run"]
+            say({"started": request["run"], "pid": pid})
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

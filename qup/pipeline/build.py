@@ -1,0 +1,348 @@
+"""Cells become one graph. The one place that knows the order of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qup.config import views
+from qup.config.schema import Config, Reward
+from qup.pipeline.graph import CellStages, Graph, Ref
+from qup.pipeline.labels import cell_labels
+from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_refinement, relevant_selection, relevant_source
+
+BASE = "base"
+
+
+@dataclass
+class _Arm:
+    """What a cell shares with others of its student before the arms are aligned."""
+
+    cell: Config
+    problems: Ref
+    student: dict[str, Ref]
+    rollouts: Ref | None = None
+    solvable: Ref | None = None
+    pools: dict[str, Ref] | None = None
+    label: str = ""
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Arms of one group are aligned with each other."""
+        return (self.solvable, self.cell.alignment.on_failure)
+
+
+def pools_of(cell: Config) -> tuple[str, ...]:
+    """The pools a cell's stream draws from."""
+    return tuple(cell.source.name.split("+"))
+
+
+def build_graph(cells: Sequence[Config]) -> Graph:
+    """The graph of all cells; cells that come to the same stages are merged and named."""
+    graph = Graph()
+    arms = [_first_half(graph, cell) for cell in cells]
+    aligned = _align(graph, arms)
+    pool_scores = _score_pools(graph, arms)
+    streams: list[dict[str, Any]] = [{} if arm.pools is None else _stream(graph, arm, aligned[arm.group], pool_scores) for arm in arms]
+    rankings = _rankings(graph, arms, streams, aligned)
+    seen: dict[tuple[Ref, ...], int] = {}
+    for arm, stages, label in zip(arms, streams, cell_labels(cells), strict=True):
+        _second_half(graph, arm, stages, label)
+        if arm.pools is not None and arm.group in rankings:
+            stages["ranking"] = rankings[arm.group]
+        wanted = _wanted(stages)
+        if wanted in seen:
+            graph.cells[seen[wanted]].merged.append(label)
+            continue
+        seen[wanted] = len(graph.cells)
+        graph.cells.append(CellStages(label, arm.cell, _keys(stages), wanted))
+    _mark_users(graph)
+    return graph
+
+
+def _first_half(graph: Graph, cell: Config) -> _Arm:
+    """Problems, student, rollouts, solvable set, candidates."""
+    problems = graph.add("problems", views.ProblemsView(cell.problems), label=cell.problems.name)
+    student = {"student": graph.add("student", views.StudentView(cell.model.lab), label=cell.model.name)} if cell.model.lab else {}
+    arm = _Arm(cell, problems, student)
+    if cell.stream.name == BASE:
+        return arm
+    arm.rollouts = graph.add(
+        "rollouts", views.RolloutsView(cell.model, cell.rollouts), {"problems": problems, **student}, label=cell.model.name
+    )
+    seed = cell.selection.seed or 0
+    arm.solvable = graph.add("solvable", views.SolvableView(seed), {"problems": problems, "rollouts": arm.rollouts}, label=cell.model.name)
+    arm.pools = {pool: _candidates(graph, arm, pool) for pool in pools_of(cell)}
+    return arm
+
+
+def _candidates(graph: Graph, arm: _Arm, pool: str) -> Ref:
+    cell = arm.cell
+    assert arm.rollouts is not None and arm.solvable is not None
+    refinement = relevant_refinement(cell.refinement, pool)
+    inputs = {"problems": arm.problems, "rollouts": arm.rollouts, "solvable": arm.solvable}
+    if refinement.name != "none" and pool != "student":
+        inputs["base"] = _unrefined(graph, arm, pool, inputs)
+    view = views.CandidatesView(
+        source=relevant_source(cell.source, pool, refinement.name),
+        refinement=refinement,
+        oracle=cell.oracle if asks_oracle(pool, refinement.name) else NO_ORACLE,
+        seed=cell.selection.seed or 0,
+        extraction=cell.rollouts.extraction,
+        timeout_s=cell.rollouts.timeout_s,
+        model=cell.model,
+    )
+    label = f"{cell.model.name}/{pool}.{refinement.name}"
+    if refinement.name == "none" or refinement.tries == 1:
+        return graph.add("candidates", view, inputs | arm.student, label=label)
+    return _rounds(graph, arm, view, inputs, label)
+
+
+def _unrefined(graph: Graph, arm: _Arm, pool: str, inputs: dict[str, Ref]) -> Ref:
+    cell = arm.cell
+    view = views.CandidatesView(
+        source=relevant_source(cell.source, pool, "none"),
+        refinement=relevant_refinement(replace(cell.refinement, name="none"), pool),
+        oracle=cell.oracle if asks_oracle(pool, "none") else NO_ORACLE,
+        seed=cell.selection.seed or 0,
+        extraction=cell.rollouts.extraction,
+        timeout_s=cell.rollouts.timeout_s,
+        model=cell.model,
+    )
+    return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool}.none")
+
+
+def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[str, Ref], label: str) -> Ref:
+    """Compatibility-guided refinement, unrolled: ask, score, ask what is still open, …, accept."""
+    cell = arm.cell
+    assert arm.rollouts is not None and arm.solvable is not None
+    scorer = views.PerplexityView(cell.model, cell.perplexity)
+    native = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, **arm.student}
+    known = {"nll.native": graph.add("perplexity", scorer, native, label=f"{cell.model.name}/kept")}
+    rewards: dict[str, Ref] = {}
+    for number in range(1, view.refinement.tries + 1):
+        asked = graph.add("candidates", replace(view, round=number), {**inputs, **known, **arm.student}, label=f"{label}#{number}")
+        traces = {"problems": arm.problems, "traces": asked, **arm.student}
+        known |= {f"round.{number}": asked, f"nll.{number}": graph.add("perplexity", scorer, traces, label=f"{label}#{number}")}
+        if view.refinement.accept == "joint" and view.refinement.reward:
+            rewards[f"reward.{number}"] = _reward(graph, arm, view.refinement.reward, asked, f"{label}#{number}")
+    return graph.add(
+        "accept",
+        views.AcceptView(view.refinement, view.seed),
+        {"solvable": arm.solvable, "rollouts": arm.rollouts, **known, **rewards},
+        label=label,
+    )
+
+
+def _align(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[Any, ...], Ref]:
+    """One `aligned` stage for each student and rollouts: the problems that every arm can cover."""
+    groups: dict[tuple[Any, ...], list[_Arm]] = {}
+    for arm in arms:
+        if arm.pools is not None:
+            groups.setdefault(arm.group, []).append(arm)
+    aligned = {}
+    for group, members in groups.items():
+        names = _pool_labels(members)
+        combined: dict[str, Ref] = {}
+        labels = set()
+        for arm in members:
+            assert arm.pools is not None
+            parts = [names[ref] for ref in arm.pools.values()]
+            arm.label = "+".join(parts)
+            labels.add(arm.label)
+            combined |= {f"arm.{names[ref]}": ref for ref in arm.pools.values()}
+        view = views.AlignedView(members[0].cell.alignment, tuple(sorted(labels)))
+        solvable = members[0].solvable
+        assert solvable is not None
+        aligned[group] = graph.add("aligned", view, {"solvable": solvable, **combined}, label=members[0].cell.model.name)
+    return aligned
+
+
+def _pool_labels(members: Sequence[_Arm]) -> dict[Ref, str]:
+    """A readable and unique name for each candidates stage: source.refinement, with the Oracle where one is asked."""
+    names: dict[Ref, str] = {}
+    for arm in members:
+        cell = arm.cell
+        for pool, ref in (arm.pools or {}).items():
+            name = f"{pool}.{cell.refinement.name}"
+            names[ref] = f"{name}.{cell.oracle.name}" if asks_oracle(pool, cell.refinement.name) else name
+    taken: dict[str, list[Ref]] = {}
+    for ref, name in names.items():
+        taken.setdefault(name, []).append(ref)
+    return {ref: name if len(taken[name]) == 1 else f"{name}.{ref.key[:6]}" for ref, name in names.items()}
+
+
+def _reads(cell: Config) -> tuple[bool, bool]:
+    """Whether the selection reads rewards, and whether it reads NLL or ranks."""
+    name = cell.selection.name
+    return name in ("reward", "joint", "pareto"), name in ("perplexity", "rank_surprisal", "joint", "pareto")
+
+
+def _score_pools(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[str, Ref], Ref]:
+    """Scores of whole pools, only where some selection reads them: (scorer, candidates) → scores.
+
+    Where a pool is scored for a selection, every configured reward model scores it, so that streams of
+    all selections gather their scores instead of computing them.
+    """
+    scored: dict[tuple[str, Ref], Ref] = {}
+    for arm in arms:
+        reads_reward, reads_nll = _reads(arm.cell)
+        for pool in (arm.pools or {}).values():
+            label = f"{arm.cell.model.name}/pool"
+            if reads_nll:
+                inputs = {"problems": arm.problems, "traces": pool, **arm.student}
+                view = views.PerplexityView(arm.cell.model, arm.cell.perplexity)
+                scored["nll", pool] = graph.add("perplexity", view, inputs, label=label)
+            if reads_reward and arm.cell.selection.reward:
+                name = arm.cell.selection.reward
+                scored[f"reward.{name}", pool] = _reward(graph, arm, name, pool, label)
+    return scored
+
+
+def _reward(graph: Graph, arm: _Arm, name: str, traces: Ref, label: str, hints: dict[str, Ref] | None = None) -> Ref:
+    reward: Reward = arm.cell.reward[name]
+    inputs = {"problems": arm.problems, "traces": traces}
+    if reward.lab is not None and reward.lab.kind == "outcome":
+        inputs["reward_model"] = graph.add("reward_model", views.RewardModelView(reward.lab), label=name)
+    return graph.add("reward", views.RewardView(name, reward), inputs, hints, label=f"{label}/{name}")
+
+
+def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref], Ref]) -> dict[str, Any]:
+    """The stream and its scores."""
+    cell, pools = arm.cell, arm.pools
+    assert pools is not None and arm.rollouts is not None and arm.solvable is not None
+    selection = relevant_selection(cell.selection)
+    reads_reward, reads_nll = _reads(cell)
+    inputs = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, "aligned": aligned}
+    for name, pool in pools.items():
+        inputs[f"pool.{name}"] = pool
+        if reads_nll:
+            inputs[f"nll.{name}"] = scored["nll", pool]
+        if reads_reward:
+            inputs[f"reward.{name}"] = scored[f"reward.{selection.reward}", pool]
+    label = f"{cell.model.name}/{cell.stream.name}"
+    stream = graph.add("stream", views.StreamView(selection, cell.alignment, tuple(pools)), inputs, label=label)
+    gathered = {f"pool.{name}": scored["nll", pool] for name, pool in pools.items() if ("nll", pool) in scored}
+    rewards = {}
+    for name in cell.reward:
+        hints = {f"pool.{pool}": scored[f"reward.{name}", ref] for pool, ref in pools.items() if (f"reward.{name}", ref) in scored}
+        rewards[name] = _reward(graph, arm, name, stream, label, hints)
+    scores = {"problems": arm.problems, "traces": stream, **arm.student}
+    stages: dict[str, Any] = {
+        "problems": arm.problems,
+        "rollouts": arm.rollouts,
+        "solvable": arm.solvable,
+        "candidates": pools,
+        "aligned": aligned,
+        "stream": stream,
+        "reward": rewards,
+        "perplexity": graph.add("perplexity", views.PerplexityView(cell.model, cell.perplexity), scores, gathered, label),
+    }
+    if _judged(cell):
+        view = views.RetentionView(cell.judge, cell.retention, cell.retention.seed or 0)
+        stages["retention"] = graph.add(
+            "retention",
+            view,
+            {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, "aligned": aligned, "stream": stream},
+            label=label,
+        )
+    return stages
+
+
+def _judged(cell: Config) -> bool:
+    """Retention compares with the native trace, so the native stream itself has none."""
+    return cell.judge.backend != "none" and not (cell.source.name == "student" and cell.refinement.name == "none")
+
+
+def _rankings(
+    graph: Graph, arms: Sequence[_Arm], streams: Sequence[dict[str, Any]], aligned: dict[tuple[Any, ...], Ref]
+) -> dict[tuple[Any, ...], Ref]:
+    """One joint ranking of all judged arms of a student, where there are two or more."""
+    members: dict[tuple[Any, ...], dict[str, Ref]] = {}
+    lead: dict[tuple[Any, ...], _Arm] = {}
+    for arm, stages in zip(arms, streams, strict=True):
+        if stages and arm.cell.retention.ranking and "retention" in stages and arm.cell.selection.name == "random":
+            members.setdefault(arm.group, {})[arm.label] = stages["stream"]
+            lead.setdefault(arm.group, arm)
+    rankings = {}
+    for group, labelled in members.items():
+        if len(labelled) < 2:
+            continue
+        arm = lead[group]
+        assert arm.rollouts is not None and arm.solvable is not None
+        view = views.RankingView(arm.cell.judge, arm.cell.retention, arm.cell.retention.seed or 0, tuple(sorted(labelled)))
+        inputs = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, "aligned": aligned[group]}
+        inputs |= {f"stream.{label}": ref for label, ref in labelled.items()}
+        rankings[group] = graph.add("ranking", view, inputs, label=arm.cell.model.name)
+    return rankings
+
+
+def train_world_size(cell: Config) -> int:
+    """Ranks of a training, where its normalisation makes the result depend on them; else 0."""
+    if cell.trainer.normalisation == "global":
+        return 0
+    asked = cell.cluster.train
+    gpus = int(asked.gpus.rpartition(":")[2] or 0)
+    return asked.nodes * max(asked.tasks, gpus)
+
+
+def _second_half(graph: Graph, arm: _Arm, stages: dict[str, Any], label: str) -> None:
+    """Training and evaluation."""
+    cell = arm.cell
+    labels = {"study": cell.study.name or "", "cell": label, "model": cell.model.name, "stream": cell.stream.name}
+    weights = dict(arm.student)
+    stages["problems"] = arm.problems
+    if arm.student:
+        stages["student"] = arm.student["student"]
+    shares = [1.0]
+    if stages.get("stream"):
+        view = views.TrainView(cell.model, cell.trainer, cell.zero, cell.tracking, labels, train_world_size(cell))
+        stages["train"] = graph.add("train", view, {"stream": stages["stream"], **arm.student}, label=label)
+        weights = {"train": stages["train"]}
+        shares = sorted({1.0, *cell.trainer.evaluate_at})
+    evaluated = {}
+    for share in shares:
+        evaluation = views.EvaluateView(cell.model, cell.evaluation, share, cell.tracking, labels)
+        evaluated[str(share)] = graph.add("evaluate", evaluation, weights, label=label)
+    stages["evaluate"] = evaluated["1.0"]
+    if len(evaluated) > 1:
+        stages["evaluate_at"] = evaluated
+
+
+def _wanted(stages: dict[str, Any]) -> tuple[Ref, ...]:
+    """What a cell's row and its report are read from."""
+    names = ("solvable", "aligned", "stream", "reward", "perplexity", "retention", "ranking", "train", "evaluate", "evaluate_at")
+    found: list[Ref] = []
+    for name in names:
+        entry = stages.get(name)
+        found.extend(entry.values() if isinstance(entry, dict) else [entry] if entry else [])
+    return tuple(dict.fromkeys(found))
+
+
+def _keys(stages: dict[str, Any]) -> dict[str, Any]:
+    """References as the study's record holds them: keys, by name where there are several.
+
+    Candidates that were accepted from rounds of tries are another kind, and are written `accept/<key>`.
+    """
+
+    def key(name: str, ref: Ref) -> str:
+        return ref.key if ref.kind == name or name == "evaluate_at" else str(ref)
+
+    return {
+        name: {inner: key(name, ref) for inner, ref in entry.items()} if isinstance(entry, dict) else key(name, entry)
+        for name, entry in stages.items()
+    }
+
+
+def _mark_users(graph: Graph) -> None:
+    """Which cells share each stage; walked from the cells' ends upwards."""
+    for index, cell in enumerate(graph.cells):
+        open_refs = list(cell.wanted)
+        reached: set[Ref] = set()
+        while open_refs:
+            ref = open_refs.pop()
+            if ref not in reached:
+                reached.add(ref)
+                graph.users.setdefault(ref, []).append(index)
+                open_refs.extend(graph.nodes[ref].parents)

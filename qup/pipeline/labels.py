@@ -1,0 +1,54 @@
+"""Short names of cells: model/stream/objective, and then whatever tells two apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from qup.config.schema import Config
+
+_DIMENSIONS: dict[str, Callable[[Config], object]] = {
+    "oracle": lambda cell: cell.oracle.name,
+    "source": lambda cell: cell.source.name,
+    "refinement": lambda cell: cell.refinement.name,
+    "selection": lambda cell: cell.selection.name,
+    "reward": lambda cell: cell.selection.reward,
+    "weight": lambda cell: cell.selection.weight,
+    "lr": lambda cell: cell.trainer.lr,
+    "batch": lambda cell: cell.trainer.batch_size,
+    "epochs": lambda cell: cell.trainer.epochs,
+    "seed": lambda cell: cell.trainer.seed,
+    "eval_seed": lambda cell: cell.evaluation.sampling.seed,
+    "selection_seed": lambda cell: cell.selection.seed,
+    "rollouts_seed": lambda cell: cell.rollouts.sampling.seed,
+    "on_failure": lambda cell: cell.alignment.on_failure,
+    "cleaning": lambda cell: cell.source.cleaning,
+    "tries": lambda cell: cell.refinement.tries,
+    "accept": lambda cell: cell.refinement.accept,
+    "problems": lambda cell: cell.problems.name,
+    "template": lambda cell: cell.model.template,
+    "exposure": lambda cell: cell.model.lab.exposure if cell.model.lab else None,
+    "student_seed": lambda cell: cell.model.lab.seed if cell.model.lab else None,
+}
+
+
+def _stem(cell: Config) -> str:
+    stem = f"{cell.model.name}/{cell.stream.name}"
+    return stem if cell.stream.name == "base" else f"{stem}/{cell.trainer.objective}"
+
+
+def cell_labels(cells: Sequence[Config]) -> list[str]:
+    """One label a cell; equal settings within a study are left out, and what is still equal is numbered."""
+    varying = [name for name, read in _DIMENSIONS.items() if len({read(cell) for cell in cells}) > 1]
+    groups: dict[str, list[int]] = {}
+    stems = [_stem(cell) for cell in cells]
+    for index, stem in enumerate(stems):
+        groups.setdefault(stem, []).append(index)
+    labels = [""] * len(cells)
+    for stem, members in groups.items():
+        told = [name for name in varying if len({_DIMENSIONS[name](cells[i]) for i in members}) > 1]
+        seen: dict[str, int] = {}
+        for i in members:
+            label = "/".join([stem, *(f"{name}={_DIMENSIONS[name](cells[i])}" for name in told)])
+            seen[label] = seen.get(label, 0) + 1
+            labels[i] = label if seen[label] == 1 else f"{label}#{seen[label]}"
+    return labels

@@ -1,0 +1,50 @@
+"""Settings reduced to what a stage really reads, so that what cannot matter does not split keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qup.config.schema import Oracle, Refinement, Selection, Source
+
+NO_ORACLE = Oracle()
+DEFAULT_SOURCE = Source()
+
+
+def relevant_selection(selection: Selection) -> Selection:
+    """A rule that reads no reward model, or no weight, has none."""
+    reads_reward = selection.name in ("reward", "joint", "pareto")
+    return replace(
+        selection,
+        reward=selection.reward if reads_reward else None,
+        weight=selection.weight if selection.name == "joint" else 1.0,
+    )
+
+
+def relevant_source(source: Source, pool: str, refinement: str) -> Source:
+    """One pool of a source, with only the settings that this pool reads."""
+    from_file = pool == "file"
+    return Source(
+        name=pool,
+        samples=source.samples if pool == "oracle" else DEFAULT_SOURCE.samples,
+        path=source.path if from_file else DEFAULT_SOURCE.path,
+        content=source.content if from_file else DEFAULT_SOURCE.content,
+        id=source.id if from_file else DEFAULT_SOURCE.id,
+        text=source.text if from_file else DEFAULT_SOURCE.text,
+        cleaning=source.cleaning if pool == "student" and refinement == "none" else "none",
+    )
+
+
+def relevant_refinement(refinement: Refinement, pool: str) -> Refinement:
+    """An unrefined arm has no refinement settings, except the retries of an Oracle that solves from scratch."""
+    if refinement.name != "none":
+        if refinement.accept == "first_correct":
+            return replace(refinement, tries=1, margin=0.0, weight=1.0, reward=None)
+        if refinement.accept == "perplexity":
+            return replace(refinement, weight=1.0, reward=None)
+        return refinement
+    return Refinement(name="none", retries=refinement.retries if pool == "oracle" else 0)
+
+
+def asks_oracle(pool: str, refinement: str) -> bool:
+    """Whether an arm needs the Oracle."""
+    return pool == "oracle" or refinement != "none"

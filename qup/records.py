@@ -1,0 +1,157 @@
+"""The tables that stages hand to each other: one Arrow schema each, and what the columns mean.
+
+Axes are named problem (P), sample (S, a rollout's index within its problem), candidate (C), token (T).
+Row order is part of a table: problems in the problem set's order, samples and candidates ascending.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_ids = pa.list_(pa.int32())
+_floats = pa.list_(pa.float32())
+
+PROBLEMS = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),  # gold
+        ("solution", pa.string()),  # the data set's own chain of thought; "" where it has none
+    ]
+)
+
+ROLLOUTS = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("text", pa.string()),  # without the stop token
+        ("token_ids", _ids),  # as sampled, the stop token included
+        ("logprob_T", _floats),  # of the sampled tokens, natural log
+        ("finish", pa.string()),  # stop | length
+        ("extracted", pa.string()),  # "" where no answer was found
+        ("correct", pa.bool_()),
+        ("verdict", pa.string()),  # equal | symbolic | wrong | no_answer | timeout
+        ("eligible", pa.bool_()),  # correct, ended by a stop id, not empty
+    ]
+)
+
+SOLVABLE = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("n_samples", pa.int32()),
+        ("n_correct", pa.int32()),
+        ("n_eligible", pa.int32()),
+        ("kept", pa.int32()),  # the sample that slm_rft keeps
+    ]
+)
+
+CANDIDATES = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("candidate", pa.int32()),
+        ("text", pa.string()),
+        ("extracted", pa.string()),
+        ("correct", pa.bool_()),
+        ("verdict", pa.string()),  # as in ROLLOUTS, or refused | cut_off | empty | echo
+        ("eligible", pa.bool_()),
+        ("status", pa.string()),  # ok | unchanged | native (stands in for a failure) | flagged (kept though wrong)
+        ("attempts", pa.int32()),  # requests this candidate took; 0 without an Oracle
+        ("input_tokens", pa.int32()),  # of those requests, by the server's usage
+        ("output_tokens", pa.int32()),
+        ("edit_distance", pa.float32()),  # tokens changed against the trace it was made from, as a share; NaN without one
+        ("rules", pa.list_(pa.string())),  # cleaning rules that fired
+    ]
+)
+
+ALIGNED = pa.schema([("problem_id", pa.string())])
+
+LOSSES = pa.schema([("arm", pa.string()), ("problem_id", pa.string()), ("reason", pa.string())])
+
+STREAM = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("pool", pa.string()),
+        ("candidate", pa.int32()),
+        ("question", pa.string()),
+        ("text", pa.string()),  # the response to be learnt, without a stop token
+        ("correct", pa.bool_()),
+        ("status", pa.string()),
+        ("random_candidate", pa.string()),  # "<pool>/<candidate>" that the random rule would have taken
+        ("n_eligible", pa.int32()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("pool", pa.string()),  # "" where the traces are one pool's candidates
+        ("problem_id", pa.string()),
+        ("candidate", pa.int32()),
+        ("score", pa.float64()),  # NaN where the trace does not fit
+        ("n_tokens", pa.int32()),  # prompt and trace, under the reward model
+        ("fits", pa.bool_()),
+    ]
+)
+
+TRACES = pa.schema(
+    [
+        ("pool", pa.string()),
+        ("problem_id", pa.string()),
+        ("candidate", pa.int32()),
+        ("n_prompt", pa.int32()),
+        ("n_chars", pa.int32()),  # characters of the response
+        ("token_ids", _ids),  # response with its stop token, T entries
+        ("nll_T", _floats),  # nats; last entry is the stop token
+        ("rank_T", _ids),  # 1 + logits above the target's, clipped
+    ]
+)
+
+TOTALS = pa.schema(
+    [
+        ("pool", pa.string()),
+        ("problem_id", pa.string()),
+        ("candidate", pa.int32()),
+        ("n_prompt", pa.int32()),
+        ("n_tokens", pa.int32()),  # response tokens, the stop token left out
+        ("n_chars", pa.int32()),
+        ("nll", pa.float64()),  # nats, summed over those tokens
+        ("rank", pa.int64()),  # clipped ranks, summed over those tokens
+    ]
+)  # one row a trace of TRACES, in its order: what a selection reads
+
+TOKENS = pa.schema(
+    [
+        ("token_id", pa.int32()),
+        ("token", pa.string()),  # as the tokenizer decodes it alone
+        ("quarter", pa.int8()),  # 1..4
+        ("count", pa.int64()),
+        ("nll", pa.float64()),  # nats, summed
+    ]
+)  # which tokens a set of traces holds, and which carry its loss; the stop token left out
+
+RETENTION = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("rating", pa.float32()),  # 1..5, NaN where the judge gave none
+        ("definitions", pa.float32()),
+        ("equations", pa.float32()),
+        ("assumptions", pa.float32()),
+        ("trial_steps", pa.float32()),
+    ]
+)
+
+RANKING = pa.schema([("problem_id", pa.string()), ("arm", pa.string()), ("rank", pa.int32())])
+
+RESPONSES = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("problem_id", pa.string()),
+        ("dev", pa.bool_()),  # kept apart for choosing hyper-parameters
+        ("sample", pa.int32()),
+        ("text", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("finish", pa.string()),
+        ("extracted", pa.string()),
+        ("correct", pa.bool_()),
+        ("verdict", pa.string()),
+    ]
+)
