@@ -1,0 +1,100 @@
+"""A published artifact: a folder whose manifest was written last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qup.context import write_table
+from qup.errors import CorruptArtifact
+from qup.store.digest import file_sha256
+
+
+def save_table(out: Path, name: str, table: pa.Table) -> None:
+    """Writes `table` as `<out>/<name>.parquet`."""
+    write_table(table, out / f"{name}.parquet")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage made, read-only."""
+
+    stage: str
+    key: str
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The stage's figures."""
+        return self.manifest["metrics"]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the data."""
+        return self.manifest["digest"]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(entry["size"] for entry in self.manifest["files"].values())
+
+    def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A table of this artifact; raises CorruptArtifact where its file changed since publication."""
+        return pq.read_table(self.file(f"{name}.parquet"), columns=columns)
+
+    def file(self, name: str) -> Path:
+        """A file of this artifact, verified against the manifest."""
+        self.verify(only=name)
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Whether the artifact holds that file, or a folder of that name."""
+        return name in self.manifest["files"] or any(entry.startswith(f"{name}/") for entry in self.manifest["files"])
+
+    def directory(self, name: str) -> Path:
+        """A folder of this artifact, verified against the manifest."""
+        for entry in self.manifest["files"]:
+            if entry.startswith(f"{name}/"):
+                self.verify(only=entry)
+        return self.path / name
+
+    def verify(self, only: str | None = None) -> None:
+        """Compares bytes with the manifest's checksums; raises CorruptArtifact."""
+        names = [only] if only else list(self.manifest["files"])
+        for name in names:
+            entry = self.manifest["files"].get(name)
+            path = self.path / name
+            if entry is None:
+                raise CorruptArtifact(self.stage, self.key, f"{name} is not in its manifest")
+            if not path.is_file():
+                raise CorruptArtifact(self.stage, self.key, f"{name} is missing")
+            if path.stat().st_size != entry["size"]:
+                raise CorruptArtifact(self.stage, self.key, f"{name} has {path.stat().st_size} bytes, published with {entry['size']}")
+            if file_sha256(path) != entry["sha256"]:
+                raise CorruptArtifact(self.stage, self.key, f"checksum of {name} differs")
+
+    @classmethod
+    def load(cls, stage: str, key: str, path: Path) -> Artifact | None:
+        """The artifact at `path`, None where there is none; sizes are checked, bytes only when read."""
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+        except FileNotFoundError:
+            return None
+        except (ValueError, UnicodeDecodeError) as error:
+            raise CorruptArtifact(stage, key, f"manifest.json is not JSON ({error})") from None
+        if not isinstance(manifest, dict) or manifest.get("key") != key or "files" not in manifest:
+            raise CorruptArtifact(stage, key, "manifest.json is not this artifact's")
+        for name, entry in manifest["files"].items():
+            try:
+                size = (path / name).stat().st_size
+            except FileNotFoundError:
+                raise CorruptArtifact(stage, key, f"{name} is missing") from None
+            if size != entry["size"]:
+                raise CorruptArtifact(stage, key, f"{name} has {size} bytes, published with {entry['size']}")
+        return cls(stage, key, path, manifest)
