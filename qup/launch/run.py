@@ -41,6 +41,8 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.stopped = False
+        self.number: int | None = None
+        """Which signal it was."""
 
     def install(self) -> None:
         """Takes over the signals by which schedulers and launchers ask for an end."""
@@ -48,8 +50,8 @@ class StopFlag:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def _stop(self, *_: object) -> None:
-        self.stopped = True
+    def _stop(self, number: int, *_: object) -> None:
+        self.stopped, self.number = True, number
 
     def __call__(self) -> bool:
         return self.stopped
@@ -170,6 +172,7 @@ def _compute(
     module = _load_stage(job)
     out = store.draft(*job.ref)
     ctx = _context(store, job, out, lease, stopping, log)
+    _announcement(store, job).touch()
     try:
         if KINDS[job.ref.kind].sharded:
             count = module.plan(job.view, inputs, ctx)
@@ -238,9 +241,48 @@ def check_packages(job: Job) -> None:
         raise QupError(f"{job.ref}: other packages than at submission: {'; '.join(other)}")
 
 
-def run_job(path: Path, worker: tuple[int, int] | None = None) -> int:
+def run_follower(path: Path, stop: StopFlag) -> int:
+    """One rank above 0 of a training that SLURM started on several tasks: works along, publishes nothing.
+
+    It waits until rank 0 has claimed the stage and says that there is something to compute.
+    """
+    stop.install()
+    job = Job.load(path)
+    log = logging.getLogger(f"qup.{job.ref.kind}")
+    store = Store(job.store, job.lease_s)
+    try:
+        while not _announced(store, job):
+            if store.exists(*job.ref):
+                return 0
+            if stop():
+                return INTERRUPTED
+            time.sleep(0.2)
+        inputs = load_inputs(store, job)
+        module = _load_stage(job)
+        out = store.work(*job.ref) / f"rank-{os.environ['RANK']}"
+        out.mkdir(parents=True, exist_ok=True)
+        module.run(job.view, inputs, _context(store, job, out, None, stop, log))
+    except Interrupted as error:
+        log.warning("interrupted: %s", error)
+        return INTERRUPTED
+    except BaseException as error:
+        log.error("%s", error if isinstance(error, QupError) else traceback.format_exc())
+        return 1
+    return 0
+
+
+def _announcement(store: Store, job: Job) -> Path:
+    mark = f"{os.environ.get('SLURM_JOB_ID', 'local')}.{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+    return store.work(*job.ref) / f"rank-0-works-{mark}"
+
+
+def _announced(store: Store, job: Job) -> bool:
+    return _announcement(store, job).exists()
+
+
+def run_job(path: Path, worker: tuple[int, int] | None = None, stop: StopFlag | None = None) -> int:
     """Runs the job frozen at `path` in this process; returns the exit status. Failures are recorded beside the job."""
-    stop = StopFlag()
+    stop = stop or StopFlag()
     stop.install()
     job = Job.load(path)
     log = logging.getLogger(f"qup.{job.ref.kind}")

@@ -13,7 +13,13 @@ import tenacity
 
 from qup.errors import QupError
 
-AWAY = ("Unable to contact slurm controller", "Connection refused", "Socket timed out", "Zero Bytes were transmitted", "Connection timed out")
+AWAY = (
+    "Unable to contact slurm controller",
+    "Connection refused",
+    "Socket timed out",
+    "Zero Bytes were transmitted",
+    "Connection timed out",
+)
 TERMINAL = (
     "COMPLETED",
     "FAILED",

@@ -66,10 +66,11 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     write_study(plan, given, resolved)
     write_json(folder / "plan.json", plan.as_json())
     if where == "slurm":
-        from qup.launch.slurm import submit
+        from qup.launch.campaign import start
 
-        return submit(plan, resolved, console)
-    return _run_here(plan, resolved, first, console)
+        status, values = start(plan, resolved, console)
+        return Outcome(status, values)
+    return run_here(plan, resolved, first, console)
 
 
 def share_budget(plan: Plan, first: Config) -> Plan:
@@ -85,7 +86,7 @@ def share_budget(plan: Plan, first: Config) -> Plan:
     return plan
 
 
-def _run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Console) -> Outcome:
+def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Console) -> Outcome:
     plain = first.study.plain or not sys.stdout.isatty()
     facts: dict[str, Any] = {"packages": {}}
     began = time.time()

@@ -1,0 +1,299 @@
+"""Submission: jobs go in held, are written down, and are released together."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from submitit.core import utils as submitit_utils
+from submitit.slurm.slurm import SlurmExecutor
+
+from qup.config.schema import Cluster, Config, Resources
+from qup.errors import QupError
+from qup.launch.batches import Batch, Unit, make_batches
+from qup.launch.costs import gpu_count
+from qup.launch.jobs import Job, job_of
+from qup.launch.ledger import Ledger, Queue, Submission
+from qup.launch.limits import check_limits
+from qup.launch.machine import parse_memory
+from qup.launch.plan import Plan, Planned
+from qup.launch.slurm_commands import Slurm, parse_minutes
+from qup.launch.snapshot import Snapshot, freeze_code
+from qup.launch.task import StageTask
+from qup.pipeline.graph import Ref
+from qup.pipeline.kinds import KINDS
+from qup.store import Lease, Store
+from qup.store.store import package_versions
+
+NO_PYTHON, NO_STORE = 81, 82
+"""Exit statuses of the shell lines that look for the Python environment and for the store on the node."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all of a submission's jobs have in common."""
+
+    study: str
+    study_dir: Path
+    store: Store
+    cluster: Cluster
+    code: Path | None
+    """Snapshot on PYTHONPATH; None: whatever is there when the job starts."""
+    cwd: Path
+
+
+def make_site(plan: Plan, first: Config) -> Site:
+    """Freezes the code, unless study.code=live."""
+    snapshot: Snapshot | None = freeze_code(plan.store) if first.study.code == "frozen" else None
+    return Site(plan.study, plan.study_dir, plan.store, first.cluster, snapshot.path if snapshot else None, Path.cwd())
+
+
+@contextmanager
+def queue_lock(store: Store) -> Iterator[None]:
+    """One submitter at a time on a store; a dead one's claim is taken over."""
+    lease = Lease(store.root / "queue" / "submitting.lease", min(store.lease_s, 30.0))
+    waited = time.monotonic()
+    while not lease.acquire():
+        if time.monotonic() - waited > 600:
+            raise QupError(f"another client has been submitting to {store.root} for ten minutes; see {lease.path}")
+        time.sleep(0.1)
+    lease.watch()
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def check_site(plan: Plan, cluster: Cluster, slurm: Slurm) -> None:
+    """Refuses what the cluster can't give, before submission."""
+    used: dict[str, Resources] = {}
+    for planned in plan.to_run.values():
+        name = next(field for field in _cluster_fields(cluster) if getattr(cluster, field) == planned.resources)
+        used[name] = planned.resources
+    used["report"] = cluster.report
+    check_limits(cluster, used, slurm.partitions())
+
+
+def _cluster_fields(cluster: Cluster) -> list[str]:
+    return [name for name in cluster.__dataclass_fields__ if isinstance(getattr(cluster, name), Resources)]
+
+
+def setup_lines(site: Site, resources: Resources) -> list[str]:
+    """Shell lines before a stage: checks of the node first, then the frozen code, then the user's own."""
+    python, store = shlex.quote(sys.executable), shlex.quote(str(site.store.root))
+    lines = [
+        f'[ -x {python} ] || {{ echo "qup: no Python environment {sys.executable} on $(hostname)" >&2; exit {NO_PYTHON}; }}',
+        f'[ -d {store} ] || {{ echo "qup: the store {site.store.root} is not visible on $(hostname)" >&2; exit {NO_STORE}; }}',
+        f"cd {shlex.quote(str(site.cwd))}",
+        "export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 PYTHONSAFEPATH=1 TOKENIZERS_PARALLELISM=false",
+        f"export OMP_NUM_THREADS={resources.cpus}",
+    ]
+    if site.code is not None:
+        lines.append(f"export PYTHONPATH={shlex.quote(str(site.code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    return lines + list(resources.setup)
+
+
+def parameters(site: Site, resources: Resources, comment: str, dependency: str, warn_s: int) -> dict[str, Any]:
+    """submitit's parameters for one sbatch call."""
+    seconds = int(parse_minutes(resources.time) * 60)
+    exits = shlex.quote(str(site.study_dir / "slurm" / "exits"))
+    extra: dict[str, Any] = {"comment": comment, "requeue": True, "hold": True, **resources.extra}
+    if dependency:
+        extra["kill-on-invalid-dep"] = "yes"
+    if gpu_count(resources):
+        extra["gres"] = f"gpu:{resources.gpus}"
+    if resources.reservation:
+        extra["reservation"] = resources.reservation
+    made: dict[str, Any] = {
+        "job_name": comment.split()[1][:60],
+        "time": resources.time,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks,
+        "cpus_per_task": resources.cpus,
+        "mem": f"{max(1, parse_memory(resources.mem) >> 20)}M",
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
+        "exclude": resources.exclude,
+        "dependency": dependency or None,
+        "signal_delay_s": min(warn_s, max(1, seconds // 2)),
+        "stderr_to_stdout": True,
+        "array_parallelism": 10_000,
+        "setup": setup_lines(site, resources),
+        "teardown": [
+            "status=$?",
+            f"mkdir -p {exits}",
+            'echo "$status" > ' + exits + '/"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"',
+            "exit $status",
+        ],
+        "additional_parameters": extra,
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+class Executor(SlurmExecutor):
+    """submitit's executor with memory given as SLURM writes it."""
+
+    def _convert_parameters(self, params: dict[str, Any]) -> dict[str, Any]:
+        mem = params.pop("mem", None)
+        converted: dict[str, Any] = super()._convert_parameters(params)
+        return converted | ({"mem": mem} if mem else {})
+
+
+def call_sbatch(folder: Path, tasks: Sequence[StageTask | Any], made: dict[str, Any]) -> str:
+    """One sbatch call through submitit; returns the job's id. QupError says what SLURM objected to."""
+    executor = Executor(folder=folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        executor._internal_update_parameters(**made)
+        delayed = [submitit_utils.DelayedSubmission(task) for task in tasks]
+        try:
+            jobs = executor._internal_process_submissions(delayed)
+        except submitit_utils.FailedJobError as error:
+            said = " ".join(str(error).split())
+            raise QupError(f"sbatch refused the job: {said[-400:]}") from None
+    return str(jobs[0].job_id).partition("_")[0]
+
+
+def dependency_string(batch: Batch, ids: Mapping[int, str]) -> str:
+    """sbatch's --dependency of a batch; `ids` maps id(batch) to its job."""
+    parts = []
+    singles = list(batch.after_jobs)
+    singles += [ids[id(other)] if index is None else f"{ids[id(other)]}_{index}" for other, index in batch.after]
+    if singles:
+        parts.append("afterok:" + ":".join(dict.fromkeys(singles)))
+    if batch.each_after is not None:
+        parts.append(f"aftercorr:{ids[id(batch.each_after)]}")
+    return ",".join(parts)
+
+
+class Submitter:
+    """Submits waves of one study's stages."""
+
+    def __init__(self, site: Site, slurm: Slurm) -> None:
+        self.site, self.slurm = site, slurm
+        self.ledger, self.queue = Ledger(site.study_dir), Queue(site.store)
+        self.max_array = slurm.max_array_size()
+
+    def alive(self) -> dict[Ref, str]:
+        """Stages that some study's live job will publish, with the job's id. Notes of dead jobs are cleared."""
+        jobs = self.slurm.jobs()
+        found = {}
+        for ref, entry in self.queue.all().items():
+            job = jobs.get(entry["job"])
+            if job is not None and job.alive and entry["submission"] in job.comment:
+                found[ref] = entry["job"]
+            elif not self.site.store.exists(*ref):
+                self.queue.remove(ref)
+        return found
+
+    def clear_leftovers(self) -> list[str]:
+        """Cancels held jobs of submissions that never were released: their client died in the middle."""
+        open_ids = {submission.id for submission in self.ledger.read() if not submission.released}
+        mark = f"qup {self.site.study} "
+        released = {submission.id for submission in self.ledger.read() if submission.released}
+        left = [
+            job.id
+            for job in self.slurm.jobs().values()
+            if job.alive and job.comment.startswith(mark) and job.comment.split()[2] not in released
+        ]
+        if left:
+            self.slurm.cancel(sorted({job.partition("_")[0] for job in left}))
+        for submission in open_ids:
+            self.ledger.write("cancelled", submission)
+        return left
+
+    def submit_wave(self, plan: Plan, limit: int, *, skip: frozenset[Ref] = frozenset()) -> tuple[Submission, list[Ref]]:
+        """Submits what fits below `limit` tasks, in order; returns the submission and the stages left over.
+
+        If one sbatch call fails, those before it are cancelled and the error is raised.
+        """
+        queued = {ref: job for ref, job in self.alive().items() if ref in plan.to_run}
+        chosen: dict[Ref, Planned] = {}
+        left: list[Ref] = []
+        room = limit
+        unavailable = set(skip)
+        for ref, planned in plan.to_run.items():
+            if ref in queued:
+                continue
+            if ref in unavailable or any(parent in unavailable for parent in planned.node.inputs.values()):
+                unavailable.add(ref)
+                left.append(ref)
+                continue
+            tasks = 1 + (planned.resources.workers if KINDS[ref.kind].sharded and planned.resources.workers > 1 else 0)
+            if tasks > room:
+                unavailable.add(ref)
+                left.append(ref)
+                continue
+            room -= tasks
+            chosen[ref] = planned
+        submission = Submission(secrets.token_hex(5))
+        if chosen:
+            self._submit(make_batches(chosen, queued, self.max_array), chosen, submission)
+        return submission, left
+
+    def _submit(self, batches: Sequence[Batch], chosen: Mapping[Ref, Planned], submission: Submission) -> None:
+        ids: dict[int, str] = {}
+        cluster = self.site.cluster
+        packages = package_versions() if self.site.code is not None else {}
+        try:
+            for batch in batches:
+                planned = batch.planned
+                assert planned is not None
+                tasks = [self._task(unit, chosen[unit.ref], packages) for unit in batch.units]
+                what = str(batch.units[0].ref) if len(batch.units) == 1 else f"{batch.kind}[{len(batch.units)}]"
+                comment = f"qup {self.site.study} {submission.id} {what}"
+                made = parameters(self.site, planned.resources, comment, dependency_string(batch, ids), cluster.warn_s)
+                made["job_name"] = f"{self.site.study}.{batch.kind}"[:60]
+                folder = self.site.study_dir / "slurm" / submission.id
+                job = call_sbatch(folder, tasks, made)
+                ids[id(batch)] = job
+                units = [[unit.ref.kind, unit.ref.key, unit.worker, unit.workers] for unit in batch.units]
+                self.ledger.write("submitted", submission.id, job=job, units=units)
+                submission.jobs[job] = batch.units
+        except BaseException:
+            self.slurm.cancel(list(ids.values()))
+            self.ledger.write("cancelled", submission.id)
+            raise
+        for job, unit in submission.job_ids():
+            if unit.worker is None:
+                self.queue.put(unit.ref, job, submission.id, self.site.study)
+        self.slurm.release(list(submission.jobs))
+        self.ledger.write("released", submission.id)
+        submission.released = True
+
+    def _task(self, unit: Unit, planned: Planned, packages: dict[str, str]) -> StageTask:
+        job: Job = job_of(
+            planned.node,
+            study=self.site.study,
+            study_dir=self.site.study_dir,
+            store=self.site.store.root,
+            lease_s=self.site.store.lease_s,
+            resources=planned.resources,
+            units=planned.cost.units,
+            replace=planned.replace,
+            packages=packages,
+        )
+        job.failure.unlink(missing_ok=True)
+        worker = None if unit.worker is None else (unit.worker, unit.workers)
+        return StageTask(str(job.save()), worker, self.site.cluster.max_requeues)
+
+    def submit_plain(self, submission: str, task: Any, what: str, resources: Resources, dependency: str) -> str:
+        """A job that is no stage: the report, or the driver."""
+        made = parameters(
+            self.site, replace(resources, workers=1), f"qup {self.site.study} {submission} {what}", dependency, self.site.cluster.warn_s
+        )
+        made["additional_parameters"].pop("kill-on-invalid-dep", None)
+        made["job_name"] = f"{self.site.study}.{what}"[:60]
+        job = call_sbatch(self.site.study_dir / "slurm" / submission, [task], made)
+        self.slurm.release([job])
+        return job

@@ -1,0 +1,80 @@
+"""The code a study runs, frozen: one copy for equal code, whatever is edited while jobs wait."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from qup.errors import QupError
+from qup.launch.code import ROOT
+from qup.store import Store
+
+NEEDED = ("qup", "hydra_plugins", "conf")
+"""What jobs use; in a checkout everything that git tracks or does not ignore comes along."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A folder to put on PYTHONPATH."""
+
+    path: Path
+    digest: str
+    commit: str
+
+
+def _git(*args: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT.parent), *args], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout
+
+
+def _files() -> list[Path]:
+    """Files of the snapshot, relative to the checkout or to where qup is installed."""
+    listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    top = _git("rev-parse", "--show-toplevel")
+    if listed is not None and top is not None and Path(os.fsdecode(top.strip())).resolve() == ROOT.parent.resolve():
+        names = [Path(os.fsdecode(name)) for name in listed.split(b"\0") if name]
+    else:
+        names = [path.relative_to(ROOT.parent) for part in NEEDED for path in (ROOT.parent / part).rglob("*")]
+    return sorted(name for name in set(names) if (ROOT.parent / name).is_file() and "__pycache__" not in name.parts)
+
+
+def freeze_code(store: Store) -> Snapshot:
+    """Copies the code into the store, once for equal code, with the commit and the diff beside it.
+
+    Raises QupError where files cannot be read.
+    """
+    names = _files()
+    hasher = hashlib.sha256()
+    try:
+        for name in names:
+            data = (ROOT.parent / name).read_bytes()
+            hasher.update(f"{name}\0{len(data)}\0".encode())
+            hasher.update(data)
+    except OSError as error:
+        raise QupError(f"the code cannot be frozen: {error}") from None
+    digest = hasher.hexdigest()[:16]
+    commit = (_git("rev-parse", "HEAD") or b"").decode().strip()
+    final = store.root / "code" / digest
+    if not final.exists():
+        draft = store.root / "code" / f".{digest}.{secrets.token_hex(4)}"
+        for name in names:
+            target = draft / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT.parent / name, target)
+        (draft / ".commit").write_text(commit + "\n")
+        (draft / ".diff").write_bytes(_git("diff", "HEAD") or b"")
+        try:
+            draft.rename(final)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not final.exists():
+                raise
+    return Snapshot(final, digest, commit)

@@ -1,0 +1,127 @@
+"""`qup status`: a row a cell, a column a stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qup.launch.registry import find_study
+from qup.launch.states import Look, StageStatus, look, wanted_refs
+from qup.pipeline import KINDS
+
+STYLES = {
+    "stored": ("✓", "green"),
+    "running": ("running", "cyan"),
+    "queued": ("queued", "yellow"),
+    "held": ("held", "yellow"),
+    "failed": ("FAILED", "bold red"),
+    "cancelled": ("cancelled", "red"),
+    "lost": ("lost", "red"),
+    "blocked": ("blocked", "dim"),
+    "waiting": ("waiting", "dim"),
+}
+WORST = ("failed", "lost", "cancelled", "blocked", "held", "waiting", "queued", "running", "stored")
+
+
+def _columns(seen: Look) -> list[str]:
+    there = {ref.kind for ref in seen.stages}
+    return [kind for kind in KINDS if kind in there]
+
+
+def _cell_text(statuses: list[StageStatus]) -> Text:
+    if not statuses:
+        return Text("")
+    worst = min(statuses, key=lambda status: WORST.index(status.state))
+    word, style = STYLES[worst.state]
+    same = sum(1 for status in statuses if status.state == worst.state)
+    text = f"{word}*" if worst.shared else word
+    if len(statuses) > 1 and worst.state != "stored":
+        text += f" {same}/{len(statuses)}"
+    if worst.state == "running" and worst.detail:
+        text += f" {worst.detail.partition(',')[0]}"
+    return Text(text, style=style)
+
+
+def show_states(seen: Look, width: int) -> Table:
+    """The table of a study at one moment."""
+    table = Table(box=None, header_style="dim", pad_edge=False, title=seen.record["name"], title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("cell", overflow="fold")
+    columns = _columns(seen)
+    for kind in columns:
+        table.add_column(kind if width > 120 else kind[:9], overflow="fold")
+    for number, entry in enumerate(seen.record["cells"]):
+        by_kind: dict[str, list[StageStatus]] = {}
+        for status in seen.of_cell(entry):
+            by_kind.setdefault(status.ref.kind, []).append(status)
+        table.add_row(str(number), entry["label"], *(_cell_text(by_kind.get(kind, [])) for kind in columns))
+    return table
+
+
+def notes(seen: Look) -> list[str]:
+    """What went wrong or waits, in words, once a stage."""
+    lines = [f"the queue could not be asked: {seen.slurm}"] if seen.slurm else []
+    for status in seen.stages.values():
+        if status.state in ("failed", "lost", "cancelled", "held") or (
+            status.state == "queued" and status.detail not in ("Dependency", "Priority", "Resources", "None")
+        ):
+            job = f" (job {status.job})" if status.job else ""
+            lines.append(f"{status.state:<9} {status.ref}{job}: {status.detail}")
+    return lines
+
+
+def as_json(seen: Look) -> dict[str, Any]:
+    """For programs."""
+
+    def one(status: StageStatus) -> dict[str, Any]:
+        return {
+            "stage": status.ref.kind,
+            "key": status.ref.key,
+            "state": status.state,
+            "detail": status.detail,
+            "job": status.job,
+            "requeues": status.restarts,
+            "shared": status.shared,
+        }
+
+    return {
+        "study": seen.record["name"],
+        "slurm": seen.slurm,
+        "ended": seen.ended(),
+        "good": seen.good(),
+        "cells": [
+            {
+                "label": entry["label"],
+                "done": all(seen.stages[ref].state == "stored" for ref in wanted_refs(entry)),
+                "stages": [one(status) for status in seen.of_cell(entry)],
+            }
+            for entry in seen.record["cells"]
+        ],
+    }
+
+
+def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: bool) -> int:
+    """Prints how a study stands; exit status 0."""
+    from qup.launch.life import on_slurm
+    from qup.launch.life import watch as watch_study
+    from qup.launch.slurm_commands import Slurm
+
+    folder = find_study(study, shown)
+    if watch:
+        return watch_study(folder, console)
+    seen = look(folder, Slurm(patience_s=5.0) if on_slurm(folder) else None)
+    if as_json:
+        print(json.dumps(_json(seen), indent=1))
+        return 0
+    console.print(show_states(seen, console.width))
+    for line in notes(seen)[:40]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+_json = as_json

@@ -1,0 +1,82 @@
+"""What submitit runs inside a SLURM job: one stage, or one rank or worker of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from qup.launch.jobs import Job
+from qup.launch.run import INTERRUPTED, StopFlag, run_follower, run_job
+
+REQUEUE_WAIT_S = 120
+"""Seconds within which SLURM takes a requeued job off its node."""
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """Picklable: submitit writes it down at submission and calls it in the job."""
+
+    job: str
+    worker: tuple[int, int] | None = None
+    max_requeues: int = 5
+
+    def __call__(self) -> str:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+        log = logging.getLogger("qup.slurm")
+        path = Path(self.job)
+        rank, ranks = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_NTASKS", 1))
+        stop = StopFlag()
+        if ranks > 1:
+            kind = Job.load(path).ref.kind
+            if kind != "train":
+                ranks = 1
+                if rank:
+                    return "only the first task of a stage works, but in training"
+            else:
+                set_rendezvous(rank, ranks)
+        status = run_follower(path, stop) if rank else run_job(path, self.worker, stop)
+        if status == 0:
+            return "done"
+        if status == INTERRUPTED and stop.number == signal.SIGUSR2 and rank == 0:
+            return self._requeue(log)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    def _requeue(self, log: logging.Logger) -> str:
+        """Puts this job back into the queue under its own id, a bounded number of times."""
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        if restarts >= self.max_requeues:
+            log.error("interrupted after %d requeues (cluster.max_requeues=%d); qup retry goes on from here", restarts, self.max_requeues)
+            os._exit(INTERRUPTED)
+        array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        job = f"{array}_{index}" if array else os.environ["SLURM_JOB_ID"]
+        log.warning("requeueing %s (time %d of %d)", job, restarts + 1, self.max_requeues)
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+        if done.returncode:
+            log.error("scontrol requeue: %s", done.stderr.strip())
+            os._exit(INTERRUPTED)
+        time.sleep(REQUEUE_WAIT_S)
+        os._exit(INTERRUPTED)
+
+
+def set_rendezvous(rank: int, ranks: int) -> None:
+    """torch.distributed's environment out of SLURM's: first host of the job, a port derived from its id."""
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ["SLURM_JOB_NODELIST"]
+    hosts = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True).stdout.split()
+    mark = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+    port = 20000 + int(hashlib.sha256(mark.encode()).hexdigest(), 16) % 20000
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE=str(ranks),
+        LOCAL_RANK=os.environ.get("SLURM_LOCALID", "0"),
+        MASTER_ADDR=hosts[0],
+        MASTER_PORT=str(port),
+    )

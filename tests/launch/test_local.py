@@ -1,0 +1,217 @@
+"""The local launcher on real processes; stages are recordings."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+
+from qup.config.schema import Study
+from tests.helpers.cells import cell
+from tests.helpers.overlay import Overlay
+
+GRID = [cell(stream, objective) for stream in ("slm_rft", "oracle_refined") for objective in ("sft", "dft")] + [cell("base")]
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    return Overlay(tmp_path)
+
+
+def kinds_run(overlay, event="began"):
+    counts = {}
+    for entry in overlay.runs(event):
+        counts[entry["kind"]] = counts.get(entry["kind"], 0) + 1
+    return counts
+
+
+def children_of(overlay):
+    mark = f"QUP_TEST_CONTROL={overlay.control}".encode()
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as stream:
+                if mark in stream.read():
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_grid_runs_each_shared_stage_once_and_a_second_launch_nothing(overlay):
+    status, out = overlay.launch(GRID)
+    assert status == 0, out
+    counts = kinds_run(overlay)
+    assert counts["problems"] == counts["rollouts"] == counts["solvable"] == counts["aligned"] == 1
+    assert counts["train"] == 4
+    assert counts["evaluate"] == 5
+    assert (overlay.work / "multirun" / "test" / "report" / "cells.csv").read_text().count("\n") == 5
+    before = len(overlay.runs())
+    status, out = overlay.launch(GRID)
+    assert status == 0
+    assert "nothing was computed" in out
+    assert len(overlay.runs()) == before
+
+
+def test_a_failing_stage_stops_only_what_depends_on_it(overlay):
+    overlay.order("rollouts", **{"raise": "the sky fell"})
+    status, out = overlay.launch(GRID)
+    assert status == 1
+    assert "RuntimeError: the sky fell" in out
+    assert "logs/rollouts-" in out
+    counts = kinds_run(overlay, "ended")
+    assert counts["evaluate"] == 1
+    assert "train" not in counts
+    overlay.forget("rollouts")
+    status, out = overlay.launch(GRID)
+    assert status == 0, out
+    assert kinds_run(overlay, "ended")["student"] == 1
+
+
+def test_ctrl_c_stops_the_children_and_the_next_run_goes_on(overlay):
+    overlay.order("student", sleep=60)
+    process = overlay.popen(GRID, "local")
+    deadline = time.monotonic() + 60
+    while not [entry for entry in overlay.runs() if entry["kind"] == "student"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130, out
+    assert overlay.runs("stopped")
+    assert not children_of(overlay)
+    overlay.order("student", sleep=1)
+    status, out = overlay.launch(GRID)
+    assert status == 0, out
+
+
+def test_kill_minus_nine_of_the_launcher_leaves_nothing_running_and_loses_nothing(overlay):
+    overlay.order("rollouts", sleep=60)
+    process = overlay.popen(GRID, "local")
+    deadline = time.monotonic() + 60
+    while not [entry for entry in overlay.runs() if entry["kind"] == "rollouts"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while children_of(overlay):
+        assert time.monotonic() < deadline, "children outlived the launcher"
+        time.sleep(0.1)
+    overlay.forget("rollouts")
+    status, out = overlay.launch(GRID)
+    assert status == 0, out
+    assert kinds_run(overlay, "ended")["student"] == 1
+
+
+def test_a_killed_stage_is_told_from_a_failing_one(overlay):
+    overlay.order("aligned", kill=True)
+    status, out = overlay.launch(GRID)
+    assert status == 1
+    assert "killed by SIGKILL" in out
+
+
+def test_two_launches_at_once_compute_shared_stages_once(overlay):
+    overlay.order("student", sleep=2)
+    other = [replace(one, study=Study(name="other")) for one in GRID[:2]]
+    first = overlay.popen(GRID, "local")
+    second = overlay.popen(other, "local")
+    out_first, _ = first.communicate(timeout=120)
+    out_second, _ = second.communicate(timeout=120)
+    assert first.returncode == 0, out_first
+    assert second.returncode == 0, out_second
+    ended = kinds_run(overlay, "ended")
+    assert ended["student"] == ended["rollouts"] == ended["solvable"] == 1
+    assert (overlay.work / "multirun" / "other" / "report" / "cells.csv").exists()
+
+
+def test_another_grid_under_a_used_name_is_refused_unless_extended(overlay):
+    assert overlay.launch(GRID[:1])[0] == 0
+    status, out = overlay.launch(GRID[2:3])
+    assert status == 1
+    assert "another grid" in out and "study.extend=true" in out
+    extended = [replace(one, study=replace(one.study, extend=True)) for one in GRID[2:3]]
+    status, out = overlay.launch(extended)
+    assert status == 0, out
+    record = json.loads((overlay.work / "multirun" / "test" / "study.json").read_text())
+    assert len(record["cells"]) == 2
+
+
+def test_a_corrupt_result_is_set_aside_and_computed_anew(overlay):
+    assert overlay.launch(GRID[:1])[0] == 0
+    (path,) = (overlay.store / "evaluate").glob("*/result.txt")
+    path.write_text(path.read_text().upper())
+    status, out = overlay.launch(GRID[:1])
+    assert status == 0, out
+    assert "corrupt" in out
+    assert kinds_run(overlay, "ended")["evaluate"] == 2
+    assert len(list((overlay.store / "corrupt").iterdir())) == 1
+
+
+def test_a_dry_run_writes_the_plan_and_runs_nothing(overlay):
+    dry = [replace(one, study=replace(one.study, dry_run=True)) for one in GRID]
+    status, out = overlay.launch(dry)
+    assert status == 0, out
+    plan = json.loads((overlay.work / "multirun" / "test" / "plan.json").read_text())
+    assert len(plan["cells"]) == 5
+    assert plan["totals"]["to_run"] == len(plan["stages"]) > 10
+    stage = plan["stages"][0]
+    assert {"key", "name", "state", "inputs", "cells", "resources", "cost"} <= stage.keys()
+    assert not overlay.runs()
+    assert not (overlay.store / "problems").exists()
+
+
+def test_a_stored_result_needs_nothing_above_it(overlay):
+    assert overlay.launch(GRID[:1])[0] == 0
+    for kind in ("rollouts", "candidates", "problems"):
+        for path in (overlay.store / kind).iterdir():
+            subprocess.run(["rm", "-rf", str(path)], check=True)
+    before = len(overlay.runs())
+    status, out = overlay.launch(GRID[:1])
+    assert status == 0
+    assert len(overlay.runs()) == before
+
+
+def test_the_budget_is_refused_before_anything_runs(overlay):
+    def priced(one):
+        oracle = replace(one.oracle, usd_per_million_input=1e9)
+        return replace(one, oracle=oracle, study=replace(one.study, max_oracle_usd=1.0))
+
+    status, out = overlay.launch([priced(one) for one in GRID])
+    assert status == 1
+    assert "study.max_oracle_usd=1.0" in out
+    assert not overlay.runs()
+
+
+def test_other_code_of_the_same_version_is_named_and_may_be_recomputed(overlay):
+    assert overlay.launch(GRID[:1])[0] == 0
+    path = overlay.root / "qup" / "stages" / "evaluate.py"
+    path.write_text(path.read_text() + "\n# changed\n")
+    status, out = overlay.launch(GRID[:1])
+    assert status == 0
+    assert "1 stored stages were made by other code" in out
+    refuse = [replace(one, study=replace(one.study, other_code="refuse")) for one in GRID[:1]]
+    status, out = overlay.launch(refuse)
+    assert status == 1 and "study.other_code=refuse" in out
+    recompute = [replace(one, study=replace(one.study, other_code="recompute")) for one in GRID[:1]]
+    status, out = overlay.launch(recompute)
+    assert status == 0, out
+    assert kinds_run(overlay, "ended")["evaluate"] == 2
+
+
+def test_arms_that_came_to_the_same_traces_are_trained_once(overlay):
+    overlay.order("stream", same="equal traces")
+    status, out = overlay.launch(GRID)
+    assert status == 0, out
+    counts = kinds_run(overlay, "ended")
+    assert counts["stream"] == 2
+    assert counts["train"] == 2
+    adopted = [json.loads(path.read_text()) for path in (overlay.store / "train").glob("*/manifest.json")]
+    assert len(adopted) == 4
+    assert sum("adopted_from" in manifest for manifest in adopted) == 2
