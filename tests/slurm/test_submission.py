@@ -1,0 +1,218 @@
+"""Submission to a real SLURM; stages are recordings."""
+
+import json
+import time
+from dataclasses import replace
+
+from qup.config.schema import Resources, Study
+from tests.slurm.conftest import SMALL, grid
+
+
+def kinds(overlay, event="ended"):
+    counts = {}
+    for entry in overlay.runs(event):
+        counts[entry["kind"]] = counts.get(entry["kind"], 0) + 1
+    return counts
+
+
+def test_the_client_returns_and_the_graph_runs_each_stage_once(overlay, slurm):
+    status, out = overlay.launch(grid(), "slurm")
+    assert status == 0, out
+    assert "this shell is free" in out
+    status, out = overlay.qup("wait", "test")
+    assert status == 0, out
+    counts = kinds(overlay)
+    assert counts["problems"] == counts["student"] == counts["rollouts"] == counts["aligned"] == 1
+    assert counts["train"] == 4
+    assert counts["evaluate"] == 5
+    slurm.wait_for(lambda: (overlay.work / "multirun" / "test" / "report" / "cells.csv").exists(), "the report job")
+    before = len(overlay.runs())
+    status, out = overlay.launch(grid(), "slurm")
+    assert "nothing was submitted" in out
+    assert len(overlay.runs()) == before
+
+
+def test_independent_stages_go_as_arrays_and_children_follow_index_by_index(overlay, slurm):
+    overlay.order("problems", sleep=3)
+    status, out = overlay.launch(grid(), "slurm")
+    assert status == 0, out
+    jobs = slurm.run("squeue", "-h", "-o", "%i|%E|%k")
+    calls = {line.split("|")[2].split()[3]: line for line in jobs.splitlines()}
+    assert any(name.startswith("train[") for name in calls), jobs
+    assert any(name.startswith("evaluate[") for name in calls), jobs
+    dependencies = slurm.run("scontrol", "show", "job", "-d")
+    assert "aftercorr" in dependencies
+    assert overlay.qup("wait", "test")[0] == 0
+
+
+def test_editing_code_after_submission_changes_nothing(overlay, slurm):
+    overlay.order("problems", sleep=2)
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    for path in (overlay.root / "qup" / "stages").glob("*.py"):
+        path.write_text("raise RuntimeError('edited')\n")
+    status, out = overlay.qup("wait", "test")
+    assert status == 0, out
+
+
+def test_a_stage_that_raises_is_failed_and_its_dependants_are_cancelled_and_retry_finishes(overlay, slurm):
+    overlay.order("rollouts", **{"raise": "the sky fell"})
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    status, out = overlay.qup("wait", "test")
+    assert status == 1
+    status, out = overlay.qup("status", "test", "--json")
+    seen = json.loads(out)
+    by_kind = {stage["stage"]: stage for cell in seen["cells"] for stage in cell["stages"]}
+    assert by_kind["rollouts"]["state"] == "failed"
+    assert "the sky fell" in by_kind["rollouts"]["detail"]
+    assert by_kind["train"]["state"] == "cancelled"
+    assert "depend" in by_kind["train"]["detail"]
+    assert kinds(overlay)["evaluate"] == 1, "the base cell runs on"
+    overlay.forget("rollouts")
+    status, out = overlay.qup("retry", "test")
+    assert status == 0, out
+    status, out = overlay.qup("wait", "test")
+    assert status == 0, out
+    assert kinds(overlay)["student"] == 1
+
+
+def test_a_killed_stage_is_told_and_retried(overlay, slurm):
+    overlay.order("aligned", kill=True)
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 1
+    status, out = overlay.qup("status", "test")
+    assert "SIGKILL" in out, out
+    overlay.forget("aligned")
+    assert overlay.qup("retry", "test")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 0
+
+
+def test_a_job_cancelled_by_hand_is_told_and_retried(overlay, slurm):
+    overlay.order("rollouts", sleep=120)
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    slurm.wait_for(lambda: [entry for entry in overlay.runs() if entry["kind"] == "rollouts"], "rollouts")
+    job = next(entry["job"] for entry in overlay.runs() if entry["kind"] == "rollouts")
+    slurm.run("scancel", job)
+    assert overlay.qup("wait", "test")[0] == 1
+    _, out = overlay.qup("status", "test", "--json")
+    by_kind = {stage["stage"]: stage for cell in json.loads(out)["cells"] for stage in cell["stages"]}
+    assert by_kind["rollouts"]["state"] == "cancelled"
+    overlay.forget("rollouts")
+    assert overlay.qup("retry", "test")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 0
+
+
+def test_two_clients_at_once_queue_shared_stages_once(overlay, slurm):
+    overlay.order("problems", sleep=2)
+    other = [replace(one, study=Study(name="other")) for one in grid()]
+    first, second = overlay.popen(grid(), "slurm"), overlay.popen(other, "slurm")
+    out_first, _ = first.communicate(timeout=120)
+    out_second, _ = second.communicate(timeout=120)
+    assert first.returncode == second.returncode == 0, out_first + out_second
+    assert overlay.qup("wait", "test")[0] == 0
+    assert overlay.qup("wait", "other")[0] == 0
+    assert set(kinds(overlay, "began").values()) <= {1, 2, 4, 5}
+    assert kinds(overlay, "began")["student"] == 1
+    assert kinds(overlay, "began")["train"] == 4
+
+
+def test_cancel_takes_a_studys_jobs_and_leaves_what_another_needs(overlay, slurm):
+    overlay.order("student", sleep=4)
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    other = [replace(one, study=Study(name="other")) for one in grid()[:1]]
+    assert overlay.launch(other, "slurm")[0] == 0
+    status, out = overlay.qup("cancel", "test")
+    assert status == 0, out
+    assert "are left" in out
+    status, out = overlay.qup("wait", "other")
+    assert status == 0, out
+    assert kinds(overlay)["train"] == 1
+
+
+def test_a_client_killed_in_the_middle_leaves_held_jobs_that_the_next_launch_clears(overlay, slurm):
+    overlay.order("problems", sleep=1)
+    process = overlay.popen(grid(), "slurm")
+    slurm.wait_for(lambda: slurm.run("squeue", "-h", "-r").count("\n") >= 3, "some jobs")
+    process.kill()
+    process.communicate()
+    time.sleep(0.5)
+    reasons = set(slurm.run("squeue", "-h", "-r", "-o", "%r").split())
+    assert "JobHeldUser" in reasons, reasons
+    status, out = overlay.launch(grid(), "slurm")
+    assert status == 0, out
+    assert "held jobs of a client that died were cancelled" in out
+    assert overlay.qup("wait", "test")[0] == 0
+    assert kinds(overlay)["train"] == 4
+
+
+def test_a_refused_sbatch_cancels_those_before_it(overlay, slurm):
+    bad = replace(SMALL, extra={"begin": "not-a-time"})
+    status, out = overlay.launch(grid(evaluate=bad), "slurm")
+    assert status == 1
+    assert "sbatch refused" in out
+    assert not slurm.run("squeue", "-h").strip()
+
+
+def test_what_the_partition_cannot_give_is_refused_before_submission(overlay, slurm):
+    asked = replace(SMALL, gpus="v100:4", mem="900G", partition="nowhere")
+    status, out = overlay.launch(grid(train=asked, evaluate=replace(SMALL, gpus="64", time="3-00:00:00", cpus=99)), "slurm")
+    assert status == 1
+    assert "cluster.train.partition='nowhere'" in out
+    assert "cluster.evaluate.gpus='64'" in out
+    assert "cluster.evaluate.cpus=99" in out
+    assert not slurm.run("squeue", "-h").strip()
+
+
+def test_gpus_are_asked_for_by_type(overlay, slurm):
+    overlay.order("problems", sleep=1)
+    assert overlay.launch(grid(train=replace(SMALL, gpus="a100:1")), "slurm")[0] == 0
+    assert "gpu:a100:1" in slurm.run("squeue", "-h", "-o", "%b %j")
+    assert overlay.qup("wait", "test")[0] == 0
+
+
+def test_more_stages_than_max_jobs_are_submitted_by_a_driver(overlay, slurm):
+    status, out = overlay.launch(grid(max_jobs=6), "slurm")
+    assert status == 0, out
+    assert "driver job" in out
+    status, out = overlay.qup("wait", "test", timeout=240)
+    assert status == 0, out
+    assert kinds(overlay)["train"] == 4
+
+
+def test_where_nodes_may_not_submit_waiting_is_demanded(overlay, slurm):
+    status, out = overlay.launch(grid(max_jobs=6, nodes_submit=False), "slurm")
+    assert status == 1
+    assert "study.wait=true" in out
+    waiting = [replace(one, study=replace(one.study, wait=True)) for one in grid(max_jobs=6, nodes_submit=False)]
+    status, out = overlay.launch(waiting, "slurm", timeout=240)
+    assert status == 0, out
+
+
+def test_oracle_stages_may_run_on_the_launching_machine(overlay, slurm):
+    status, out = overlay.launch(grid(oracle=replace(SMALL, where="here")), "slurm")
+    assert status == 0, out
+    status, out = overlay.qup("wait", "test", timeout=240)
+    assert status == 0, out
+    jobs = {entry["kind"]: entry["job"] for entry in overlay.runs("ended") if entry["kind"] == "candidates"}
+    assert "" in {entry["job"] for entry in overlay.runs("ended") if entry["kind"] == "candidates"}, jobs
+
+
+def test_wide_stages_run_as_an_array_with_one_merge(overlay, slurm):
+    status, out = overlay.launch(grid(rollouts=replace(SMALL, workers=3)), "slurm")
+    assert status == 0, out
+    assert overlay.qup("wait", "test")[0] == 0
+    assert kinds(overlay)["rollouts"] == 1
+    comments = slurm.run("squeue", "-h", "-t", "all", "-o", "%k")
+    assert "rollouts[3]" in comments
+
+
+def test_a_submission_waits_with_the_display_when_asked(overlay, slurm):
+    waiting = [replace(one, study=replace(one.study, wait=True)) for one in grid()[:1]]
+    status, out = overlay.launch(waiting, "slurm")
+    assert status == 0, out
+    assert "1 rows" in out
+
+
+def test_a_bad_time_string_names_the_field(overlay, slurm):
+    status, out = overlay.launch(grid(train=Resources(mem="50M", time="soon")), "slurm")
+    assert status == 1
+    assert "cluster.train.time" in out and "soon" in out
