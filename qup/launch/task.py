@@ -28,10 +28,10 @@ class StageTask:
     max_requeues: int = 5
 
     def __call__(self) -> str:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
-        log = logging.getLogger("qup.slurm")
         path = Path(self.job)
         rank, ranks = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_NTASKS", 1))
+        write_to_log(Job.load(path), rank, self.worker)
+        log = logging.getLogger("qup.slurm")
         stop = StopFlag()
         if ranks > 1:
             kind = Job.load(path).ref.kind
@@ -65,6 +65,18 @@ class StageTask:
             os._exit(INTERRUPTED)
         time.sleep(REQUEUE_WAIT_S)
         os._exit(INTERRUPTED)
+
+
+def write_to_log(job: Job, rank: int, worker: tuple[int, int] | None) -> None:
+    """Everything from here on goes to the stage's log, where `qup logs` finds it; ranks and workers have their own."""
+    suffix = f".rank{rank}" if rank else f".worker{worker[0]}" if worker else ""
+    path = job.log.with_name(job.log.stem + suffix + ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
 
 
 def set_rendezvous(rank: int, ranks: int) -> None:

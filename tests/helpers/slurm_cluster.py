@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -87,9 +88,7 @@ class Cluster:
             for index, name in enumerate(self.names)
         ]
         self.conf = root / "slurm.conf"
-        self.conf.write_text(
-            CONF.format(host=self.host, port=self.port, user=user, dir=root, nodes="\n".join(lines), max_array=max_array)
-        )
+        self.conf.write_text(CONF.format(host=self.host, port=self.port, user=user, dir=root, nodes="\n".join(lines), max_array=max_array))
         gres = ["AutoDetect=off", *(f"NodeName={name} Name=gpu Type=a100 File=/dev/null,/dev/zero" for name in self.names)]
         (root / "gres.conf").write_text("\n".join(gres) + "\n")
         self.env = dict(os.environ, SLURM_CONF=str(self.conf))
@@ -121,23 +120,23 @@ class Cluster:
         process = self.processes[name]
         process.kill()
         process.wait()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    environ = (entry / "environ").read_bytes()
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                mine = f"SLURM_CONF={self.conf}".encode() in environ
-                if mine and (f"SLURMD_NODENAME={name}".encode() in environ or (b"slurmstepd" in command and self._step_on(command, name))):
-                    try:
-                        os.kill(int(entry.name), signal.SIGKILL)
-                    except ProcessLookupError:
-                        continue
+        for name_of_step in ("slurmstepd", ""):
+            for pid in self._mine(name, name_of_step):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
-    @staticmethod
-    def _step_on(command: bytes, name: str) -> bool:
-        return name.encode() in command
+    def _mine(self, node: str, command: str) -> list[int]:
+        """Processes of this cluster: step daemons (whose environment names no node), or whatever ran on a node."""
+        found = []
+        for entry in filter(lambda entry: entry.name.isdigit(), Path("/proc").iterdir()):
+            try:
+                environ, cmdline = (entry / "environ").read_bytes(), (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            here = f"SLURM_CONF={self.conf}".encode() in environ
+            if here and (command.encode() in cmdline if command else f"SLURMD_NODENAME={node}".encode() in environ):
+                found.append(int(entry.name))
+        return found
 
     def _answers(self) -> bool:
         try:

@@ -22,7 +22,9 @@ def pytest_collection_modifyitems(items):
         if "/slurm/" in str(item.path):
             item.add_marker(pytest.mark.slurm)
             if not installed():
-                item.add_marker(pytest.mark.skip(reason="SLURM's daemons are not installed (apt-get install slurmctld slurmd slurm-client)"))
+                item.add_marker(
+                    pytest.mark.skip(reason="SLURM's daemons are not installed (apt-get install slurmctld slurmd slurm-client)")
+                )
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,148 @@
+"""Life after submission on a real SLURM: preemption, crashes, restarts; stages are recordings."""
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.overlay import Overlay
+from tests.helpers.slurm_cluster import Cluster
+from tests.slurm.conftest import SMALL, grid
+
+
+def state_of(overlay, kind, study="test"):
+    _, out = overlay.qup("status", study, "--json")
+    return {stage["stage"]: stage for cell in json.loads(out)["cells"] for stage in cell["stages"]}[kind]
+
+
+def job_of(overlay, slurm, kind):
+    slurm.wait_for(lambda: [entry for entry in overlay.runs() if entry["kind"] == kind], kind)
+    return next(entry["job"] for entry in overlay.runs() if entry["kind"] == kind)
+
+
+def test_usr2_requeues_under_the_same_id_and_the_stage_goes_on(overlay, slurm):
+    overlay.order("rollouts", sleep=6)
+    assert overlay.launch(grid()[:1], "slurm")[0] == 0
+    job = job_of(overlay, slurm, "rollouts")
+    time.sleep(2)
+    slurm.run("scancel", "--signal=USR2", job)
+    slurm.wait_for(lambda: len([entry for entry in overlay.runs() if entry["kind"] == "rollouts"]) == 2, "the second run", 90)
+    assert state_of(overlay, "rollouts")["requeues"] == 1
+    assert overlay.qup("wait", "test")[0] == 0
+    ids = {entry["job"] for entry in overlay.runs() if entry["kind"] == "rollouts"}
+    assert ids == {job}
+    assert overlay.runs("stopped")
+
+
+def test_requeues_are_bounded_and_said(overlay, slurm):
+    overlay.order("rollouts", sleep=30)
+    assert overlay.launch(grid(max_requeues=0)[:1], "slurm")[0] == 0
+    job = job_of(overlay, slurm, "rollouts")
+    time.sleep(1)
+    slurm.run("scancel", "--signal=USR2", job)
+    assert overlay.qup("wait", "test")[0] == 1
+    assert "interrupted too often" in state_of(overlay, "rollouts")["detail"]
+    overlay.order("rollouts", sleep=0)
+    assert overlay.qup("retry", "test", "--time", "x2")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 0
+    assert int(slurm.run("squeue", "-h", "-t", "all", "-o", "%l").count("10:00")) >= 1
+
+
+def test_a_stage_out_of_time_is_told_and_given_more(overlay, slurm):
+    overlay.order("rollouts", sleep=600)
+    cells = grid(rollouts=replace(SMALL, time="1"), max_requeues=0, warn_s=1)[:1]
+    assert overlay.launch(cells, "slurm")[0] == 0
+    status, _ = overlay.qup("wait", "test", timeout=150)
+    assert status == 1
+    detail = state_of(overlay, "rollouts")["detail"]
+    assert "time" in detail or "interrupted" in detail
+    overlay.forget("rollouts")
+    assert overlay.qup("retry", "test", "--time", "x3")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 0
+
+
+def test_the_queue_outlives_a_controller_restart(overlay, slurm):
+    overlay.order("rollouts", sleep=8)
+    assert overlay.launch(grid()[:1], "slurm")[0] == 0
+    job_of(overlay, slurm, "rollouts")
+    slurm.stop_controller()
+    status, out = overlay.qup("status", "test")
+    assert status == 0
+    assert "could not be asked" in out or "queue" in out
+    slurm.start_controller()
+    assert overlay.qup("wait", "test", timeout=150)[0] == 0
+
+
+def test_the_log_of_a_stage_is_found_by_cell_and_kind(overlay, slurm):
+    overlay.order("rollouts", **{"raise": "the sky fell"})
+    assert overlay.launch(grid()[:1], "slurm")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 1
+    status, out = overlay.qup("logs", "0", "rollouts")
+    assert status == 0, out
+    assert "RuntimeError: the sky fell" in out
+
+
+def test_without_a_controller_nothing_is_lost_and_the_error_says_so(tmp_path):
+    overlay = Overlay(tmp_path)
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=x\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\nAuthType=auth/none\n")
+    overlay.env["SLURM_CONF"] = str(tmp_path / "missing.conf")
+    status, out = overlay.launch(grid()[:1], "slurm")
+    assert status == 1
+    assert "SLURM_CONF" in out and "no such file" in out
+    overlay.env["PATH"] = "/nowhere"
+    overlay.env["SLURM_CONF"] = str(conf)
+    status, out = overlay.launch(grid()[:1], "slurm")
+    assert "no sbatch on PATH" in out
+
+
+@pytest.fixture
+def own_cluster():
+    root = Path(tempfile.mkdtemp(prefix="qup-slurm-"))
+    cluster = Cluster(root, nodes=2, cpus=16, max_array=4)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def test_a_node_crash_is_survived_and_arrays_stay_below_the_limit(own_cluster, tmp_path):
+    overlay = Overlay(tmp_path)
+    overlay.env["SLURM_CONF"] = str(own_cluster.conf)
+    overlay.order("rollouts", sleep=20)
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    for line in own_cluster.run("squeue", "-h", "-r", "-o", "%i").split():
+        assert int(line.partition("_")[2] or 0) < 4
+    job = job_of(overlay, own_cluster, "rollouts")
+    node = own_cluster.run("squeue", "-h", "-j", job, "-o", "%N").strip()
+    own_cluster.crash_node(node)
+    overlay.forget("rollouts")
+    own_cluster.wait_for(
+        lambda: (
+            len([entry for entry in overlay.runs() if entry["kind"] == "rollouts"]) >= 2
+            or "NODE_FAIL" in own_cluster.run("squeue", "-h", "-t", "all", "-o", "%T")
+        ),
+        "SLURM to notice",
+        120,
+    )
+    own_cluster.start_node(node)
+    status, _ = overlay.qup("wait", "test", timeout=200)
+    if status:
+        assert overlay.qup("retry", "test")[0] == 0
+        assert overlay.qup("wait", "test", timeout=200)[0] == 0
+
+
+def test_ctrl_c_of_a_waiting_client_leaves_the_jobs(overlay, slurm):
+    process = overlay.popen([replace(one, study=replace(one.study, wait=True)) for one in grid()[:1]], "slurm")
+    overlay.order("rollouts", sleep=3)
+    slurm.wait_for(lambda: overlay.runs(), "the first stage")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "the jobs go on" in out
+    assert overlay.qup("wait", "test")[0] == 0
