@@ -51,7 +51,8 @@ def _reduce(obj: Any, *, runtime: bool) -> Any:
     if isinstance(obj, list | tuple):
         return [_reduce(item, runtime=runtime) for item in obj]
     if dataclasses.is_dataclass(obj):
-        return {name: _reduce(getattr(obj, name), runtime=runtime) for name in _names(type(obj), runtime)}
+        names = _names(typing.cast(type, type(obj)), runtime)
+        return {name: _reduce(getattr(obj, name), runtime=runtime) for name in names}
     raise TypeError(f"{type(obj).__name__} has no place in a configuration")
 
 

@@ -67,11 +67,11 @@ class LabStudent:
 
     exposure: float = opt(0.1, "share of pretraining traces written in the Oracle's styles", at_least=0, at_most=1)
     seed: int = opt(0, "seed of initial weights and pretraining data")
-    steps: int = opt(3000, "optimizer steps of pretraining", at_least=1)
-    batch_size: int = opt(16, "traces a pretraining step", at_least=1)
+    steps: int = opt(1200, "length of pretraining, in optimizer steps of 100-token traces; other exposures get as many tokens", at_least=1)
+    batch_size: int = opt(8, "traces a pretraining step", at_least=1)
     hidden: int = opt(64, "hidden size", at_least=8)
     layers: int = opt(4, "number of layers", at_least=1)
-    heads: int = opt(4, "attention heads", at_least=1)
+    heads: int = opt(2, "attention heads", at_least=1)
     noise: float = opt(0.05, "share of pretraining traces with a slip in them", at_least=0, at_most=1)
 
 
@@ -293,6 +293,7 @@ class Reward:
     shard_size: int = opt(1024, "traces a shard", at_least=1)
     threads: int = opt(1, "CPU threads a process", at_least=1)
     backend: str = opt("transformers", "in process, or a vLLM pooling server", choices=("transformers", "vllm"))
+    base_url: str | None = opt(None, "backend vllm: address of a running pooling server; where none, the stage starts one", runtime=True)
     lab: LabReward | None = opt(None, "a reward model of the lab")
 
 
@@ -435,7 +436,9 @@ class Cluster:
     train: Resources = section(Resources, "fine-tuning")
     evaluate: Resources = section(Resources, "benchmarks")
     report: Resources = section(Resources, "the report")
+    driver: Resources = section(Resources, "the job that submits the rest of a grid above max_jobs")
     max_jobs: int = opt(1000, "above this a driver job submits the rest", at_least=1)
+    nodes_submit: bool = opt(True, "whether a job may call sbatch, for the driver of grids above max_jobs")
     max_requeues: int = opt(5, "times a preempted or timed-out stage goes back into the queue", at_least=0)
     max_parallel: int | None = opt(None, "local launcher: most stages at once; by cores and memory where none", at_least=1)
     warn_s: int = opt(120, "seconds before the time limit at which a stage is told to save", at_least=1)

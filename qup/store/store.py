@@ -90,7 +90,9 @@ class Store:
             except OSError:
                 pass
         if free < MIN_FREE_BYTES:
-            raise StoreError(f"store.dir={self.root}: only {free >> 20} MiB left on this disk; at least {MIN_FREE_BYTES >> 20} MiB are needed")
+            raise StoreError(
+                f"store.dir={self.root}: only {free >> 20} MiB left on this disk; at least {MIN_FREE_BYTES >> 20} MiB are needed"
+            )
 
     def path(self, stage: str, key: str) -> Path:
         """Where an artifact lies once published."""

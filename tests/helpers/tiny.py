@@ -7,7 +7,41 @@ from typing import Any
 
 WORDS = [
     *[str(number) for number in range(51)],
-    *"+ - * / = ( ) . , : ? so the answer is final we have get then find of and a to in step first next total left buys gives".split(),
+    *[
+        "+",
+        "-",
+        "*",
+        "/",
+        "=",
+        "(",
+        ")",
+        ".",
+        ",",
+        ":",
+        "?",
+        "so",
+        "the",
+        "answer",
+        "is",
+        "final",
+        "we",
+        "have",
+        "get",
+        "then",
+        "find",
+        "of",
+        "and",
+        "a",
+        "to",
+        "in",
+        "step",
+        "first",
+        "next",
+        "total",
+        "left",
+        "buys",
+        "gives",
+    ],
     *["\n", "\\boxed{", "}"],
 ]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -83,7 +117,9 @@ def tiny_model(architecture: str = "llama", *, seed: int = 0, scale: float = 0.3
     return model.eval()
 
 
-def make_tiny(directory: Path, architecture: str = "llama", *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE, **changes: Any) -> Path:
+def make_tiny(
+    directory: Path, architecture: str = "llama", *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE, **changes: Any
+) -> Path:
     """Saves model and tokenizer into `directory` and returns it."""
     model = tiny_model(architecture, seed=seed, **changes)
     model.save_pretrained(directory)

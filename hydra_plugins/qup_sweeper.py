@@ -1,0 +1,39 @@
+"""Hydra's sweeper `qup`: study.grids and the command line's sweeps, composed fast, all faults told together."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class QupSweeper(Sweeper):
+    """Hands the whole grid to the launcher at once."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context = hydra_context
+        self._task = task_function
+        self._config = config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """The cells' values. Raises QupError; exits with the launch's status where that isn't 0."""
+        from hydra.core.plugins import Plugins
+
+        from qup.config.compose import Composer
+        from qup.config.sweeps import checked_grid, expand
+
+        composer = Composer(self._context.config_loader, OmegaConf.to_container(self._config.hydra.overrides.hydra))
+        lists = expand(composer, arguments)
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=self._task, config=self._config)
+        where = getattr(launcher, "where", None)
+        if where is None:
+            return launcher.launch(lists, initial_job_idx=0)
+        from qup.launch.study import launch
+
+        outcome = launch(checked_grid(composer, lists, launcher=where), where)
+        if outcome.status:
+            sys.exit(outcome.status)
+        return outcome.values

@@ -1,0 +1,117 @@
+"""The report: one page without network, and its figures, tables and summary beside it, from the store alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from qup.analysis.cells import write_cells_csv
+from qup.analysis.figures import Picture, benchmark_picture, forest, perplexity_picture, reward_picture, segment_picture
+from qup.analysis.figures_more import axis_pictures, curve_pictures, frontier_pictures, heat_maps, kept_picture, shift_picture
+from qup.analysis.page import render
+from qup.analysis.published import is_paper
+from qup.analysis.study import Shelf, Study
+from qup.analysis.style import png_of, svg_of
+from qup.analysis.summary import summary_of
+from qup.analysis.survey import Survey, survey
+from qup.analysis.tables import Table, all_tables
+from qup.errors import StoreError
+from qup.store import Store
+
+
+def build(folder: Path, store: Store, out: Path | None = None) -> Path:
+    """Writes report.html, cells.csv, summary.json, figures/ and tables/ of the study in `folder`; returns the page's path.
+
+    `out` is the folder to write to, `<folder>/report` by default. Results that are not in the store are named as missing.
+    Raises InputError where `folder` holds no study, StoreError where nothing may be written.
+    """
+    study = Study.load(folder)
+    made = survey(study, Shelf(store))
+    out = out if out is not None else folder / "report"
+    try:
+        return write(made, out)
+    except PermissionError as error:
+        raise StoreError(f"{error.filename or out}: may not be written; give another place with --out DIR") from None
+    except OSError as error:
+        raise StoreError(f"{out}: the report cannot be written ({error.strerror or error}); give another place with --out DIR") from None
+
+
+def write(made: Survey, out: Path) -> Path:
+    """Writes an analysed study."""
+    tables = all_tables(made, published=is_paper(made.study.name))
+    figures = pictures(made)
+    svgs = {picture.name: svg_of(picture.figure) for picture in figures}
+    out.mkdir(parents=True, exist_ok=True)
+    write_cells_csv(out / "cells.csv", made.rows)
+    kept = {"figures": set[str](), "tables": set[str]()}
+    for picture in figures:
+        _put(out / "figures" / f"{picture.name}.svg", svgs[picture.name].encode(), kept["figures"])
+        _put(out / "figures" / f"{picture.name}.png", png_of(picture.figure), kept["figures"])
+    for table in tables:
+        name = _file_name(table)
+        for suffix, content in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
+            _put(out / "tables" / f"{name}.{suffix}", content.encode(), kept["tables"])
+    for part, names in kept.items():
+        _clear(out / part, names)
+    _put(out / "summary.json", (json.dumps(summary_of(made), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    page = out / "report.html"
+    _put(page, render(made, tables, figures, svgs).encode("utf-8", "replace"))
+    return page
+
+
+def pictures(made: Survey) -> list[Picture]:
+    """Every figure that this study has."""
+    found: list[Picture | None] = []
+    for student in made.students:
+        found += [reward_picture(made, student), perplexity_picture(made, student), forest(made, student)]
+        found += benchmark_picture(made, student)
+        found += [segment_picture(made, student), shift_picture(made, student)]
+        found += heat_maps(made, student)
+        found += curve_pictures(made, student)
+        found.append(kept_picture(made, student))
+    for one in made.frontiers:
+        found += frontier_pictures(made, one)
+    found += axis_pictures(made)
+    return _named_apart(picture for picture in found if picture is not None)
+
+
+def _named_apart(found: Iterable[Picture]) -> list[Picture]:
+    from dataclasses import replace
+
+    seen: dict[str, int] = {}
+    made = []
+    for picture in found:
+        count = seen[picture.name] = seen.get(picture.name, 0) + 1
+        made.append(picture if count == 1 else replace(picture, name=f"{picture.name}_{count}"))
+    return made
+
+
+def _file_name(table: Table) -> str:
+    from qup.analysis.figures import slug
+
+    return slug(table.name)
+
+
+def _put(path: Path, content: bytes, names: set[str] | None = None) -> None:
+    """Writes beside `path` and renames it there; `names` notes what was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    if names is not None:
+        names.add(path.name)
+
+
+def _clear(folder: Path, names: set[str]) -> None:
+    """Takes away figures and tables of an earlier build that this one does not have."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.name not in names and path.suffix in (".svg", ".png", ".csv", ".md", ".tex"):
+            path.unlink()

@@ -1,0 +1,115 @@
+"""Reading the gold answer out of a data set's column."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qup.answers.extraction import HALF_PAIR, balanced, last_box
+from qup.errors import InputError
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+
+
+def gold(value: Any, mode: str) -> str:
+    """The gold answer held by `value`, by a mode of `schema.GOLDS`.
+
+    plain: the value itself (43.0 is "43"); boxed: the last \\boxed; gsm8k: after ####; float: a number;
+    first: a list's first entry, `$…$` around it removed; lab: an integer.
+    Raises InputError, which says why, where there is none or its braces do not balance.
+    """
+    try:
+        read = _MODES[mode]
+    except KeyError:
+        raise InputError(f"gold={mode!r}: valid are {', '.join(_MODES)}") from None
+    answer = read(value).strip()
+    if not answer:
+        raise InputError("the gold answer is empty")
+    if "\x00" in answer or HALF_PAIR.search(answer):
+        raise InputError(f"the gold answer {_short(answer)} holds a null byte or half a surrogate pair")
+    if not balanced(answer):
+        raise InputError(f"the gold answer {_short(answer)} has unbalanced braces")
+    return answer
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None or isinstance(value, list | tuple | dict):
+        raise InputError(f"{_short(value)} is not an answer; expected a text or a number")
+    if isinstance(value, str):
+        return value
+    return _number(value)
+
+
+def _boxed(value: Any) -> str:
+    answer = last_box(_text(value))
+    if answer is None:
+        raise InputError(f"no closed \\boxed in {_short(value)}")
+    return answer
+
+
+def _gsm8k(value: Any) -> str:
+    _, mark, answer = _text(value).rpartition("####")
+    if not mark:
+        raise InputError(f"no #### in {_short(value)}")
+    return answer.strip().replace(",", "") if re.fullmatch(r"\s*-?[0-9][0-9,.]*\s*", answer) else answer
+
+
+def _float(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            return _number(float(value)) if not _INTEGER.fullmatch(value.strip()) else str(int(value))
+        except ValueError:
+            raise InputError(f"{_short(value)} is not a number") from None
+    return _number(value)
+
+
+def _first(value: Any) -> str:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            raise InputError(f"{_short(value)} is not a list") from None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f"{_short(value)} is not a list")
+    if not value:
+        raise InputError("the list of gold answers is empty")
+    answer = _plain(value[0]).strip()
+    inside = answer[1:-1]
+    return inside.strip() if answer == f"${inside}$" and "$" not in inside else answer
+
+
+def _lab(value: Any) -> str:
+    text = _plain(value).strip()
+    if not _INTEGER.fullmatch(text):
+        raise InputError(f"{_short(value)} is not an integer")
+    return text
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{_short(value)} is not a number")
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{_short(value)} is not a text")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}"
+
+
+_MODES: dict[str, Callable[[Any], str]] = {
+    "plain": _plain,
+    "boxed": _boxed,
+    "gsm8k": _gsm8k,
+    "float": _float,
+    "first": _first,
+    "lab": _lab,
+}

@@ -1,0 +1,1 @@
+"""Where a pool's candidate traces come from: the student's rollouts, given texts, or an Oracle."""

@@ -1,0 +1,49 @@
+"""The student's own rollouts as candidates, lightly cleaned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qup import rows
+from qup.answers import extract
+from qup.candidates.problems import ProblemSet
+from qup.candidates.table import Part, build
+from qup.cleaning import clean
+from qup.store import Artifact
+
+
+def native_candidates(
+    rollouts: Artifact, problems: ProblemSet, bounds: Sequence[tuple[int, int]], cleaning: str, extraction: str
+) -> Iterator[Part]:
+    """All rollouts of the problems lo … hi−1 for each (lo, hi): candidate = sample; eligible ones are cleaned."""
+    owner = rows.positions(rollouts.table("rollouts", ["problem_id"])["problem_id"], problems.ids)
+    groups = [np.flatnonzero((owner >= lo) & (owner < hi)) for lo, hi in bounds]
+    columns = ["problem_id", "sample", "text", "extracted", "correct", "verdict", "eligible"]
+    for table in rows.pieces(rollouts, "rollouts", groups, columns):
+        counts: Counter[str] = Counter()
+        texts, fired = [], []
+        for text, eligible in zip(table["text"].to_pylist(), table["eligible"].to_pylist(), strict=True):
+            rules: tuple[str, ...] = ()
+            if eligible and cleaning == "light":
+                done = clean(text, lambda cleaned: extract(cleaned, extraction))
+                text, rules = done.text, done.rules
+                counts.update(f"cleaning.{rule}" for rule in done.rules)
+                counts.update(f"cleaning_undone.{rule}" for rule in done.undone)
+            texts.append(text)
+            fired.append(rules)
+        n = table.num_rows
+        yield build(
+            {
+                **{name: table[name] for name in ("problem_id", "extracted", "correct", "verdict", "eligible")},
+                "candidate": table["sample"],
+                "text": texts,
+                "rules": fired,
+                "status": pc.if_else(table["eligible"], "ok", "flagged") if n else pa.array([], pa.string()),
+            },
+            counts,
+        )

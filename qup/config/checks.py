@@ -1,0 +1,317 @@
+"""What a cell's settings must be to each other. Each check yields faults; none raises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from qup.config.keys import one_of
+from qup.config.paths import local, missing
+from qup.config.schema import POOLS, Benchmark, Cluster, Config, LabProblems, Model, Oracle, Problems, Resources, Reward, Sampling, Trainer
+from qup.config.settle import BASE
+from qup.errors import Fault
+
+ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "rank")
+SHARDED = ("rollouts", "oracle", "streams", "reward", "perplexity", "evaluate")
+"""Resources of stages that several workers can share."""
+TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+|\d+-\d+:\d\d|\d+-\d+:\d\d:\d\d")
+MEMORY = re.compile(r"[1-9]\d*[KMGTkmgt]?")
+GPUS = re.compile(r"([A-Za-z][\w.-]*:)?\d+")
+COLUMN = re.compile(r"[A-Za-z_]\w*")
+
+
+def ranks(cell: Config) -> int:
+    """Processes of a training: nodes times tasks or GPUs a node."""
+    asked = cell.cluster.train
+    gpus = asked.gpus.rpartition(":")[2]
+    return asked.nodes * max(asked.tasks, int(gpus) if gpus.isdigit() else 0)
+
+
+def cross_faults(cell: Config, launcher: str) -> Iterator[Fault]:
+    """Everything about a cell that no single setting tells."""
+    yield from _problems(cell.problems)
+    yield from _model(cell.model)
+    yield from _sampling("rollouts.sampling", cell.rollouts.sampling, cell.model)
+    yield from _sampling("evaluation.sampling", cell.evaluation.sampling, cell.model)
+    yield from _evaluation(cell)
+    yield from _rewards(cell)
+    if cell.stream.name != BASE:
+        yield from _source(cell)
+        yield from _refinement(cell)
+        yield from _selection(cell)
+        if needs_oracle(cell):
+            yield from _oracle("oracle", cell.oracle, cell)
+        yield from _oracle("judge", cell.judge, cell)
+        yield from _trainer(cell)
+        yield from _ranks(cell)
+    yield from _cluster(cell.cluster, launcher)
+    yield from _study(cell)
+
+
+def _path(key: str, path: str, lab: object, choices: str) -> Iterator[Fault]:
+    if lab is not None:
+        if path:
+            yield Fault(f"{key}.path", path, f"{key}.lab is set as well, which makes its own; choose {choices}")
+    elif not path:
+        yield Fault(f"{key}.path", path, f"is needed: a local path or a hub name; or choose {choices}")
+    elif why := missing(path):
+        yield Fault(f"{key}.path", path, why)
+
+
+def _remote_code(key: str, of: Model | Reward) -> Iterator[Fault]:
+    if of.trust_remote_code and of.path and not of.revision and local(of.path) is None:
+        yield Fault(
+            f"{key}.trust_remote_code", True, f"runs code from the hub; pin it with {key}.revision=<commit>, or give a local directory"
+        )
+
+
+def _lab(key: str, lab: LabProblems | None) -> Iterator[Fault]:
+    if lab is not None and lab.min_steps > lab.max_steps:
+        yield Fault(f"{key}.lab.min_steps", lab.min_steps, f"must not exceed {key}.lab.max_steps={lab.max_steps}")
+
+
+def _problems(problems: Problems) -> Iterator[Fault]:
+    yield from _path("problems", problems.path, problems.lab, "problems=lab, gsm8k, mawps or numina_cot")
+    yield from _lab("problems", problems.lab)
+    template = problems.solution_template
+    if template is not None and "{answer}" not in template:
+        yield Fault("problems.solution_template", template, "must hold {answer}, which stands for the gold answer")
+    yield from _benchmarks("problems.decontaminate_against", problems.decontaminate_against)
+
+
+def _benchmarks(key: str, benchmarks: Mapping[str, Benchmark]) -> Iterator[Fault]:
+    for name, benchmark in benchmarks.items():
+        if not COLUMN.fullmatch(name):
+            yield Fault(f"{key}.{name}", name, "must be letters, digits and _, for it names a column")
+        yield from _path(f"{key}.{name}", benchmark.path, benchmark.lab, "evaluation=lab or avg16")
+        yield from _lab(f"{key}.{name}", benchmark.lab)
+
+
+def _model(model: Model) -> Iterator[Fault]:
+    yield from _path("model", model.path, model.lab, "a model of conf/model")
+    yield from _remote_code("model", model)
+    if model.lab is not None and model.lab.hidden % (2 * model.lab.heads):
+        yield Fault("model.lab.hidden", model.lab.hidden, f"must be a multiple of 2 × model.lab.heads={model.lab.heads}")
+    if model.attention == "flash_attention_2" and model.dtype != "bfloat16":
+        yield Fault("model.attention", model.attention, f"needs model.dtype=bfloat16, not {model.dtype}")
+    if "" in model.stop:
+        yield Fault("model.stop", model.stop, "an empty string would stop every response at once")
+
+
+def _sampling(key: str, sampling: Sampling, model: Model) -> Iterator[Fault]:
+    if sampling.backend == "openai":
+        for name in ("base_url", "served_model"):
+            if not getattr(sampling, name):
+                yield Fault(f"{key}.{name}", getattr(sampling, name), f"is needed with {key}.backend=openai")
+    if sampling.min_new_tokens > sampling.max_new_tokens:
+        yield Fault(f"{key}.min_new_tokens", sampling.min_new_tokens, f"must not exceed {key}.max_new_tokens={sampling.max_new_tokens}")
+    if model.context is not None and sampling.min_new_tokens >= model.context:
+        yield Fault(f"{key}.min_new_tokens", sampling.min_new_tokens, f"leaves no room for a prompt in model.context={model.context}")
+
+
+def _evaluation(cell: Config) -> Iterator[Fault]:
+    evaluation = cell.evaluation
+    if not evaluation.benchmarks:
+        yield Fault("evaluation.benchmarks", {}, "is empty: nothing would be measured; choose evaluation=lab or avg16")
+    yield from _benchmarks("evaluation.benchmarks", evaluation.benchmarks)
+    if evaluation.sampling.backend == "openai" and cell.stream.name != BASE:
+        yield Fault("evaluation.sampling.backend", "openai", "an endpoint can't serve the weights trained here; transformers or vllm")
+    for name, first in evaluation.dev.items():
+        benchmark = evaluation.benchmarks.get(name)
+        if benchmark is None:
+            yield Fault(f"evaluation.dev.{name}", first, f"is no benchmark; {one_of(name, evaluation.benchmarks)}")
+            continue
+        sizes = [size for size in (benchmark.limit, benchmark.lab.n if benchmark.lab else None) if size is not None]
+        if first < 1 or (sizes and first >= min(sizes)):
+            most = f" and below {min(sizes)}, so that some are left to report" if sizes else ""
+            yield Fault(f"evaluation.dev.{name}", first, f"must be at least 1{most}")
+
+
+def _rewards(cell: Config) -> Iterator[Fault]:
+    for name, reward in cell.reward.items():
+        key = f"reward.{name}"
+        if not COLUMN.fullmatch(name):
+            yield Fault(key, name, "must be letters, digits and _, for it names a column")
+        yield from _path(key, reward.path, reward.lab, "a reward model of conf/reward")
+        yield from _remote_code(key, reward)
+        if (reward.format == "lab") != (reward.lab is not None):
+            yield Fault(f"{key}.format", reward.format, "lab goes with reward models of the lab, and with no others")
+        if reward.lab is not None and reward.lab.kind == "outcome" and cell.problems.lab is None:
+            yield Fault(key, "lab outcome", "reads only the lab's own problems; choose another, reward=[lab_steps] for one")
+    yield from _named_reward("verdict.reward", cell.verdict.reward, cell)
+
+
+def _named_reward(key: str, name: str | None, cell: Config) -> Iterator[Fault]:
+    if name is not None and name not in cell.reward:
+        yield Fault(key, name, f"is no configured reward model; {one_of(name, cell.reward)}")
+
+
+def _source(cell: Config) -> Iterator[Fault]:
+    source, problems = cell.source, cell.problems
+    pools = source.name.split("+")
+    for pool in pools:
+        if pool not in POOLS:
+            yield Fault("source", source.name, f"{pool or 'nothing'} is no source; {one_of(pool, POOLS)}, or several joined by +")
+    if len(set(pools)) < len(pools):
+        yield Fault("source", source.name, "names a source twice")
+    if "file" in pools:
+        if not source.path:
+            yield Fault("source.path", source.path, "is needed with source=file: a jsonl or parquet file of traces")
+        elif why := missing(source.path):
+            yield Fault("source.path", source.path, why)
+    if "dataset" in pools and problems.lab is None and problems.solution is None and problems.solution_template is None:
+        yield Fault("problems.solution", None, "is needed with source=dataset: a column, or problems.solution_template")
+
+
+def needs_oracle(cell: Config) -> bool:
+    """Whether a cell's stream asks the Oracle for anything."""
+    return cell.refinement.name != "none" or "oracle" in cell.source.name.split("+")
+
+
+def _refinement(cell: Config) -> Iterator[Fault]:
+    refinement = cell.refinement
+    if needs_oracle(cell) and cell.oracle.backend == "none":
+        reason = f"refinement={refinement.name}" if refinement.name != "none" else f"source={cell.source.name}"
+        yield Fault("oracle", "none", f"{reason} needs an Oracle: oracle=lab, openai, vllm or recorded")
+    if refinement.name == "none":
+        return
+    if refinement.tries > 1 and refinement.accept == "first_correct":
+        yield Fault("refinement.tries", refinement.tries, "needs refinement.accept=perplexity or joint: first_correct takes the first one")
+    if refinement.accept == "joint" and refinement.tries > 1:
+        if refinement.reward is None:
+            yield Fault("refinement.reward", None, f"is needed with accept=joint; {one_of('', cell.reward)}")
+        yield from _named_reward("refinement.reward", refinement.reward, cell)
+
+
+def _selection(cell: Config) -> Iterator[Fault]:
+    selection = cell.selection
+    if selection.name in ("reward", "joint", "pareto"):
+        if selection.reward is None:
+            yield Fault("selection.reward", None, f"is needed with selection={selection.name}; {one_of('', cell.reward)}")
+        yield from _named_reward("selection.reward", selection.reward, cell)
+    pools = cell.source.name.split("+")
+    if selection.name != "random" and len(pools) == 1 and _single(cell, pools[0]):
+        ways = "source.samples=2 or more, " if pools[0] == "oracle" else ""
+        refined = "refinement.input=all, " if cell.refinement.name != "none" else ""
+        yield Fault(
+            "selection",
+            selection.name,
+            f"can't matter: the pool of {pools[0]} holds one candidate a problem; {ways}{refined}or source=student+oracle",
+        )
+
+
+def _single(cell: Config, pool: str) -> bool:
+    """Whether every problem is known to have one candidate in this pool."""
+    if cell.refinement.name != "none" and cell.refinement.input == "kept":
+        return True
+    counts = {"student": cell.rollouts.sampling.n, "oracle": cell.source.samples, "dataset": 1}
+    return counts.get(pool, 2) == 1
+
+
+def _oracle(key: str, oracle: Oracle, cell: Config) -> Iterator[Fault]:
+    if oracle.backend == "recorded":
+        if not oracle.path:
+            yield Fault(f"{key}.path", oracle.path, f"is needed with {key}=recorded: a jsonl file of requests and answers")
+        elif why := missing(oracle.path):
+            yield Fault(f"{key}.path", oracle.path, why)
+    if oracle.backend in ("openai", "vllm") and not oracle.model:
+        yield Fault(f"{key}.model", oracle.model, f"is needed with {key}.backend={oracle.backend}")
+    if oracle.backend == "lab" and cell.problems.lab is None:
+        yield Fault(key, oracle.name, "the lab's own knows only the lab's problems; choose none, openai, vllm or recorded")
+    if oracle.mode == "batch" and oracle.backend != "openai":
+        yield Fault(f"{key}.mode", oracle.mode, f"is for {key}.backend=openai")
+    priced = oracle.usd_per_million_input or oracle.usd_per_million_output
+    if cell.study.max_oracle_usd is not None and oracle.backend == "openai" and not priced:
+        yield Fault(f"{key}.usd_per_million_output", 0.0, "study.max_oracle_usd can't be kept without prices")
+    for task, path in oracle.prompts.items():
+        if task not in ORACLE_TASKS:
+            yield Fault(f"{key}.prompts.{task}", path, f"unknown task; {one_of(task, ORACLE_TASKS)}")
+
+
+def _trainer(cell: Config) -> Iterator[Fault]:
+    trainer = cell.trainer
+    if len(trainer.betas) != 2 or not all(0 <= beta < 1 for beta in trainer.betas):
+        yield Fault("trainer.betas", trainer.betas, "must be two numbers, each at least 0 and below 1")
+    if any(not 0 < share <= 1 for share in trainer.evaluate_at):
+        yield Fault("trainer.evaluate_at", trainer.evaluate_at, "must be shares of the run above 0 and at most 1")
+    if cell.model.context is not None and trainer.max_length > cell.model.context:
+        yield Fault("trainer.max_length", trainer.max_length, f"must not exceed model.context={cell.model.context}")
+    if trainer.row_tokens is not None and trainer.row_tokens < trainer.max_length:
+        yield Fault("trainer.row_tokens", trainer.row_tokens, f"must hold the longest example, trainer.max_length={trainer.max_length}")
+    if isinstance(trainer.micro_batch, str) and trainer.micro_batch != "auto":
+        yield Fault("trainer.micro_batch", trainer.micro_batch, "must be a whole number or auto")
+    if isinstance(trainer.micro_batch, int) and trainer.micro_batch < 1:
+        yield Fault("trainer.micro_batch", trainer.micro_batch, "must be at least 1")
+    if trainer.normalisation != "global":
+        if trainer.packing:
+            yield Fault("trainer.packing", True, f"must be false with trainer.normalisation={trainer.normalisation}")
+        if not isinstance(trainer.micro_batch, int):
+            valid = f"must be a number with trainer.normalisation={trainer.normalisation}, for the result depends on it"
+            yield Fault("trainer.micro_batch", trainer.micro_batch, valid)
+    if cell.zero.offload and cell.zero.stage != 3:
+        yield Fault("zero.offload", True, f"goes with zero.stage=3, not {cell.zero.stage}; zero=stage3_offload")
+    if cell.zero.stage == 0 and trainer.dtype == "bfloat16":
+        yield Fault("zero.stage", 0, "is wrong with trainer.dtype=bfloat16 (an update before the first step); zero=stage1, or float32")
+
+
+def _ranks(cell: Config) -> Iterator[Fault]:
+    trainer: Trainer = cell.trainer
+    count = ranks(cell)
+    micro = trainer.micro_batch if isinstance(trainer.micro_batch, int) and trainer.micro_batch >= 1 else 1
+    if trainer.batch_size % (micro * count):
+        many = f" on {count} ranks" if count > 1 else ""
+        yield Fault(
+            "trainer.batch_size",
+            trainer.batch_size,
+            f"must be a multiple of {micro * count}: trainer.micro_batch={trainer.micro_batch}{many}",
+        )
+
+
+def _cluster(cluster: Cluster, launcher: str) -> Iterator[Fault]:
+    for name, asked in vars(cluster).items():
+        if not isinstance(asked, Resources):
+            continue
+        key = f"cluster.{name}"
+        if not TIME.fullmatch(asked.time):
+            yield Fault(
+                f"{key}.time", asked.time, "must be minutes, hours:minutes:seconds or days-hours:minutes:seconds; 90, 1:30:00, 2-12:00:00"
+            )
+        if not MEMORY.fullmatch(asked.mem):
+            yield Fault(f"{key}.mem", asked.mem, "must be a whole number with K, M, G or T; 500M, 16G")
+        if not GPUS.fullmatch(asked.gpus):
+            yield Fault(f"{key}.gpus", asked.gpus, "must be a number, or type:number; 0, 8, a100:2")
+        for option in asked.extra:
+            if not re.fullmatch(r"[a-z][a-z0-9_-]*", option) or option.startswith("-"):
+                yield Fault(f"{key}.extra.{option}", asked.extra[option], "must be a long sbatch option without its dashes; mail_type")
+        if asked.nodes > 1 and name != "train":
+            yield Fault(f"{key}.nodes", asked.nodes, "must be 1: only training runs over several nodes")
+        elif asked.nodes > 1 and launcher == "local":
+            yield Fault(f"{key}.nodes", asked.nodes, "must be 1 here; several nodes need hydra/launcher=slurm")
+        if asked.workers > 1 and name not in SHARDED:
+            yield Fault(f"{key}.workers", asked.workers, f"must be 1: the stages that workers share are {', '.join(SHARDED)}")
+        gpus = asked.gpus.rpartition(":")[2]
+        if gpus.isdigit() and int(gpus) > 0 and asked.tasks not in (1, int(gpus)):
+            yield Fault(f"{key}.tasks", asked.tasks, f"must be 1 or {gpus}, one for each of {key}.gpus={asked.gpus}")
+
+
+def _study(cell: Config) -> Iterator[Fault]:
+    name = cell.study.name
+    if name and not re.fullmatch(r"[A-Za-z0-9][\w.+@-]*", name):
+        yield Fault("study.name", name, "must be letters, digits and . _ - +, for it names a folder")
+    for key, path in (("store.dir", cell.store.dir), ("study.dir", cell.study.dir)):
+        found = local(f"./{path}" if path and not path.startswith(("/", "~", ".")) else path) if path else None
+        if found is None or (found.exists() and not found.is_dir()):
+            yield Fault(key, path, "must be a directory, there or to be made")
+    seeds = {
+        "seed": cell.seed,
+        "rollouts.sampling.seed": cell.rollouts.sampling.seed,
+        "selection.seed": cell.selection.seed,
+        "oracle.seed": cell.oracle.seed,
+        "judge.seed": cell.judge.seed,
+        "retention.seed": cell.retention.seed,
+        "trainer.seed": cell.trainer.seed,
+        "evaluation.sampling.seed": cell.evaluation.sampling.seed,
+    }
+    for key, seed in seeds.items():
+        if seed is not None and not 0 <= seed < 2**32:
+            yield Fault(key, seed, "must be at least 0 and below 2^32")

@@ -1,0 +1,314 @@
+"""Overrides become cells: Hydra's composition, typed at the door, with all faults of a grid told together.
+
+`Composer.grid` gives what Hydra would give for each list of overrides, but computes each defaults list once for a
+distinct tuple of group choices, each section once for a distinct tuple of files, and each conversion of a value
+once. It uses Hydra's own parser, defaults list, loader and merges, some of them private to hydra-core 1.3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import create_defaults_list, update_package_header
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qup.config.door import CONF, PRIMARY, SECTIONS, from_hydra, stand_alone_loader, typed
+from qup.config.keys import counted, one_of
+from qup.config.schema import Config
+from qup.config.sections import Piece, Section, merge, misplaced, override
+from qup.config.settle import Settler, default_study_name
+from qup.config.twins import register
+from qup.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A cell as composed, before arms, seeds and study name are settled; None where it has faults."""
+
+    cell: Config | None
+    experiment: str | None
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What a tuple of group choices comes to."""
+
+    sections: dict[str, Section]
+    experiment: str | None
+    faults: tuple[Fault, ...]
+
+
+class Composer:
+    """Composes cells over one search path."""
+
+    def __init__(self, loader: ConfigLoader, hydra_overrides: Sequence[str] = ()) -> None:
+        """`hydra_overrides`: those of the command line that begin with hydra; of them only hydra.searchpath matters here."""
+        assert isinstance(loader, ConfigLoaderImpl)
+        register()
+        self._loader = loader
+        self._hydra = [text for text in hydra_overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+        _, self._repo = loader._parse_overrides_and_create_caching_repo(PRIMARY, self._hydra)
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, Override | Fault] = {}
+        self._groups: dict[str, bool] = {}
+        self._there: dict[str, bool] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._shapes: dict[tuple[str, ...], tuple[list[ResultDefault], str | None]] = {}
+        self._pieces: dict[tuple[str, str | None], dict[str, Piece]] = {}
+        self._merged: dict[tuple[Any, ...], Section] = {}
+        self._applied: dict[tuple[Any, ...], tuple[Any, list[Fault]]] = {}
+
+    @classmethod
+    def over(cls, conf: Path = CONF) -> Composer:
+        """A composer outside a Hydra application."""
+        return cls(stand_alone_loader(conf))
+
+    def cell(self, overrides: Sequence[str]) -> Config:
+        """One cell. Raises ConfigError with all its faults."""
+        return self.grid([overrides])[0]
+
+    def grid(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None) -> list[Config]:
+        """A cell for each list of overrides. Raises ConfigError with the faults of all of them, each once."""
+        cells, faults = self.gather(lists, now=now)
+        if faults:
+            raise ConfigError(counted(faults, len(lists)))
+        return [cell for cell in cells if cell is not None]
+
+    def gather(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None) -> tuple[list[Config | None], list[Fault]]:
+        """The cells, None where one has faults, and the faults as often as they occur."""
+        drafts = [self.draft(overrides) for overrides in lists]
+        settler = Settler(default_study_name((draft.experiment for draft in drafts), now or datetime.now()))
+        cells: list[Config | None] = []
+        faults: list[Fault] = []
+        for draft in drafts:
+            found = list(draft.faults)
+            cell = None
+            if draft.cell is not None:
+                cell, more = settler.settle(draft.cell)
+                found += more
+            cells.append(None if found else cell)
+            faults += found
+        return cells, faults
+
+    def draft(self, overrides: Sequence[str]) -> Draft:
+        """One cell without what is settled over a whole grid."""
+        groups: dict[str, Override] = {}
+        values: dict[str, list[Override]] = {}
+        faults: list[Fault] = []
+        for text in overrides:
+            one = self.parse(text)
+            if isinstance(one, Fault):
+                faults.append(one)
+            elif one.is_hydra_override():
+                continue
+            elif self._is_group(one):
+                fault = self._group_fault(one)
+                if fault:
+                    faults.append(fault)
+                else:
+                    groups[one.get_key_element()] = one
+            else:
+                values.setdefault(one.key_or_group.split(".")[0], []).append(one)
+        for name in [name for name in values if name not in SECTIONS]:
+            faults += [fault for one in values.pop(name) for fault in misplaced(one)]
+        base = self._base(groups)
+        if base.faults:
+            return Draft(None, base.experiment, (*faults, *base.faults))
+        interpolated = any(section.interpolated for section in base.sections.values()) or any("${" in text for text in overrides)
+        if interpolated and not faults:
+            return self._interpolated(overrides, base.experiment)
+        return self._assemble(base, values, faults)
+
+    def parse(self, text: str) -> Override | Fault:
+        """An override of the command line; a sweep where `text` is one."""
+        if text not in self._parsed:
+            try:
+                one = self._parser.parse_overrides([text])[0]
+                self._parsed[text] = one if one.key_or_group else Fault(text, "", "is no override; key=value")
+            except HydraException as error:
+                lines = [line for line in str(error).splitlines() if line and not line.startswith("See http")]
+                self._parsed[text] = Fault(text.partition("=")[0], text.partition("=")[2], f"is no override: {lines[0]}")
+        return self._parsed[text]
+
+    def options(self, group: str) -> list[str]:
+        """The choices of a group, those in folders below it included."""
+        found = list(self._repo.get_group_options(group, ObjectType.CONFIG))
+        for folder in self._repo.get_group_options(group, ObjectType.GROUP):
+            found += [f"{folder}/{name}" for name in self.options(f"{group}/{folder}")]
+        return found
+
+    def by_hydra(self, overrides: Sequence[str], *, now: datetime | None = None) -> Config:
+        """The same cell by Hydra's own composition: slow, and what `grid` must agree with."""
+        loaded = self._loader.load_configuration(PRIMARY, [*self._hydra, *overrides], RunMode.RUN)
+        return from_hydra(loaded, now=now)
+
+    def _is_group(self, one: Override) -> bool:
+        """As Hydra decides: a mapping is a value even where the key is a group."""
+        key = one.key_or_group
+        if key not in self._groups:
+            self._groups[key] = self._repo.group_exists(key)
+        return self._groups[key] and not isinstance(one.value(), dict)
+
+    def _group_fault(self, one: Override) -> Fault | None:
+        value, key = one.value(), one.key_or_group
+        if one.is_sweep_override():
+            return _sweep_fault(one)
+        if one.is_delete():
+            return None
+        if value is None:
+            return Fault(key, value, f"~{key} leaves the group out")
+        for choice in value if isinstance(value, list) else [value]:
+            if not isinstance(choice, str) or not self._exists(f"{key}/{choice}"):
+                return Fault(key, choice, f"unknown choice; {one_of(str(choice), self.options(key))}")
+        return None
+
+    def _exists(self, path: str) -> bool:
+        if path not in self._there:
+            self._there[path] = self._repo.config_exists(path)
+        return self._there[path]
+
+    def _base(self, groups: dict[str, Override]) -> _Base:
+        key = tuple(f"{name}={_choice(one)}" for name, one in sorted(groups.items()))
+        if key not in self._bases:
+            self._bases[key] = self._compose_base(groups)
+        return self._bases[key]
+
+    def _compose_base(self, groups: dict[str, Override]) -> _Base:
+        try:
+            defaults, experiment = self._defaults(groups)
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            text = " ".join(str(error).split("Config search path")[0].split())
+            return _Base({}, None, (Fault(", ".join(groups), ", ".join(_choice(one) for one in groups.values()), text),))
+        pieces: dict[str, list[tuple[str, str | None]]] = {name: [] for name in SECTIONS}
+        faults: list[Fault] = []
+        for default in defaults:
+            path = default.config_path or ""
+            if path.startswith("hydra/"):
+                continue
+            for name in self._load(default):
+                if name in pieces:
+                    pieces[name].append((path, default.package))
+                else:
+                    faults.append(Fault(name, "", f"unknown key in conf/{path}.yaml; {one_of(name, SECTIONS)}"))
+        sections = {name: self._section(name, tuple(origins)) for name, origins in pieces.items()}
+        faults += [fault for section in sections.values() for fault in section.faults]
+        return _Base(sections, experiment, tuple(faults))
+
+    def _defaults(self, groups: dict[str, Override]) -> tuple[list[ResultDefault], str | None]:
+        """The files that Hydra merges for these choices, in order, and the experiment among them.
+
+        Files without a defaults list of their own are leaves of Hydra's tree: for two choices of the same
+        groups the list differs in those entries alone, and is computed once.
+        """
+        leaves = {name: f"{one.key_or_group}/{one.value()}" for name, one in groups.items() if self._is_leaf(one)}
+        shape = (*(f"{name}={_choice(one)}" for name, one in sorted(groups.items()) if name not in leaves), "", *sorted(leaves))
+        if shape not in self._shapes:
+            made = create_defaults_list(
+                repo=self._repo, config_name=PRIMARY, overrides_list=list(groups.values()), prepend_hydra=True, skip_missing=False
+            )
+            self._shapes[shape] = (made.defaults, made.overrides.known_choices.get("experiment"))
+        defaults, experiment = self._shapes[shape]
+        if "experiment" in leaves:
+            experiment = str(groups["experiment"].value())
+        return [self._swapped(default, leaves) for default in defaults], experiment
+
+    def _is_leaf(self, one: Override) -> bool:
+        value = one.value()
+        if one.type != OverrideType.CHANGE or one.package is not None or not isinstance(value, str):
+            return False
+        loaded = self._repo.load_config(f"{one.key_or_group}/{value}")
+        return loaded is not None and not loaded.defaults_list
+
+    def _swapped(self, default: ResultDefault, leaves: dict[str, str]) -> ResultDefault:
+        path = leaves.get(default.override_key or "")
+        if path is None or path == default.config_path:
+            return default
+        key = default.override_key or ""
+        node = GroupDefault(group=key, value=path[len(key) + 1 :])
+        node.update_parent("", "")
+        update_package_header(self._repo, node)
+        return dataclasses.replace(default, config_path=path, package=node.get_final_package())
+
+    def _load(self, default: ResultDefault) -> dict[str, Piece]:
+        """A file of the defaults list, cut by section."""
+        key = (default.config_path or "", default.package)
+        if key not in self._pieces:
+            config = self._loader._load_single_config(default, self._repo).config
+            assert isinstance(config, DictConfig)
+            names = [str(name) for name in config if name not in ("hydra", "defaults")]
+            self._pieces[key] = {name: Piece(key[0], _alone(config, name)) for name in names}
+        return self._pieces[key]
+
+    def _section(self, name: str, origins: tuple[tuple[str, str | None], ...]) -> Section:
+        key = (name, origins)
+        if key not in self._merged:
+            self._merged[key] = merge(name, [self._pieces[origin][name] for origin in origins])
+        return self._merged[key]
+
+    def _assemble(self, base: _Base, values: dict[str, list[Override]], faults: list[Fault]) -> Draft:
+        given = {name: section.value for name, section in base.sections.items()}
+        for name, ones in values.items():
+            section = base.sections[name]
+            key = (id(section), *(one.input_line for one in ones))
+            if key not in self._applied:
+                sweeps = [_sweep_fault(one) for one in ones if one.is_sweep_override()]
+                self._applied[key] = (None, sweeps) if sweeps else override(section, ones)
+            given[name], more = self._applied[key]
+            faults += more
+        return Draft(None if faults else Config(**given), base.experiment, tuple(faults))
+
+    def _interpolated(self, overrides: Sequence[str], experiment: str | None) -> Draft:
+        try:
+            loaded = self._loader.load_configuration(PRIMARY, [*self._hydra, *overrides], RunMode.RUN)
+            return Draft(typed(loaded), experiment)
+        except ConfigError as error:
+            return Draft(None, experiment, error.faults)
+        except (HydraException, OmegaConfBaseException) as error:
+            return Draft(None, experiment, (Fault("overrides", " ".join(overrides), str(error.__cause__ or error).splitlines()[0]),))
+
+
+@functools.cache
+def _composer(conf: Path) -> Composer:
+    return Composer.over(conf)
+
+
+def compose_cell(overrides: Sequence[str] = (), *, conf: Path = CONF) -> Config:
+    """One cell from overrides as on the command line. Raises ConfigError with all faults."""
+    return _composer(conf).cell(overrides)
+
+
+def compose_grid(base: Sequence[str], lists: Sequence[Sequence[str]], *, conf: Path = CONF) -> list[Config]:
+    """A cell for each list of overrides, each after `base`. Raises ConfigError with the faults of all cells."""
+    return _composer(conf).grid([[*base, *overrides] for overrides in lists])
+
+
+def _sweep_fault(one: Override) -> Fault:
+    return Fault(one.key_or_group, one.get_value_string(), "is a sweep; add -m to run one cell for each")
+
+
+def _choice(one: Override) -> str:
+    value = one.value()
+    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _alone(config: DictConfig, name: str) -> DictConfig:
+    """A root that holds one section of `config`, with that section's type."""
+    root = OmegaConf.create({})
+    root._set_item_impl(name, config._get_node(name))
+    return root

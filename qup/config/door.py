@@ -1,0 +1,54 @@
+"""The door between Hydra and typed settings: its loader outside an application, and its configuration made a Config."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import JobRuntime, setup_globals
+from omegaconf import DictConfig, OmegaConf
+
+from qup.config.fingerprint import build
+from qup.config.schema import Config
+from qup.config.settle import Settler, default_study_name
+from qup.config.twins import register
+from qup.errors import ConfigError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+PRIMARY = "config"
+SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
+
+
+def typed(config: DictConfig) -> Config:
+    """Hydra's configuration as a frozen Config, nothing settled. Raises ConfigError."""
+    job = OmegaConf.masked_copy(config, [name for name in SECTIONS if name in config])
+    plain = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    return build(Config, typing.cast(dict[str, Any], plain))
+
+
+def from_hydra(config: DictConfig, experiment: str | None = None, *, now: datetime | None = None) -> Config:
+    """The settled cell of a configuration that Hydra composed. Raises ConfigError.
+
+    `experiment` is Hydra's choice of that group; without it the configuration's own hydra node is asked.
+    """
+    if experiment is None and "hydra" in config:
+        experiment = config.hydra.runtime.choices.get("experiment")
+    cell, faults = Settler(default_study_name([experiment], now or datetime.now())).settle(typed(config))
+    if faults:
+        raise ConfigError(faults)
+    return cell
+
+
+def stand_alone_loader(conf: Path = CONF) -> ConfigLoaderImpl:
+    """Hydra's loader outside a Hydra application."""
+    version.setbase("1.3")
+    register()
+    setup_globals()
+    JobRuntime.instance().set("name", "launch")
+    return ConfigLoaderImpl(create_config_search_path(str(conf)))

@@ -1,0 +1,169 @@
+"""Identity at planning: every path and hub name of a cell gets its content, by which keys know it.
+
+A local file or folder is known by the digest of its bytes, a hub name by its commit. Paths become absolute, so that
+jobs find them from anywhere; the text of a file that replaces an Oracle's prompt takes the place of its path (a text
+has several lines), so that editing the file later changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qup.config.checks import needs_oracle
+from qup.config.contents import Digests
+from qup.config.hub import Hub
+from qup.config.paths import local
+from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Source
+from qup.config.settle import BASE
+from qup.errors import ConfigError, Fault, InputError
+
+UNRESOLVED = "unresolved:"
+"""What a content begins with when only a dry run could do without the commit."""
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A grid with all contents filled, and the hub names whose commit nobody could tell (in a dry run)."""
+
+    cells: list[Config]
+    unresolved: list[str]
+
+
+def resolve(cell: Config, store_dir: Path, *, dry_run: bool = False) -> Config:
+    """One cell with every `content` filled. Raises as `resolve_grid` does, which is the faster way for many."""
+    return resolve_grid([cell], store_dir, dry_run=dry_run).cells[0]
+
+
+def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = False, hub: Hub | None = None) -> Resolved:
+    """All cells with every `content` filled; what cells share is looked at once.
+
+    Raises ConfigError with everything wrong with files and folders, and InputError where the hub can't be
+    reached, saying how to do without it. A dry run goes on with `unresolved:name@revision` in place of a commit.
+    """
+    resolver = _Resolver(Digests(store_dir), hub or Hub(), dry_run)
+    resolved = [resolver.cell(cell) for cell in cells]
+    resolver.digests.save()
+    if resolver.faults:
+        raise ConfigError(list({str(fault): fault for fault in resolver.faults}.values()))
+    if resolver.unresolved and not dry_run:
+        names = "\n".join(f"  {line}" for line in resolver.unresolved)
+        raise InputError(
+            "the hub can't be reached to learn which commits these are; pin each by the revision= beside its path "
+            f"(a commit of 40 hex digits), or give a local path:\n{names}"
+        )
+    return Resolved(resolved, resolver.unresolved)
+
+
+class _Resolver:
+    def __init__(self, digests: Digests, hub: Hub, dry_run: bool) -> None:
+        self.digests = digests
+        self.hub = hub
+        self.faults: list[Fault] = []
+        self.unresolved: list[str] = []
+        self._dry_run = dry_run
+        self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
+
+    def cell(self, cell: Config) -> Config:
+        return replace(
+            cell,
+            problems=self._once(self._problems, cell.problems, "problems"),
+            model=self._once(self._model, cell.model, "model"),
+            source=self._once(self._source, cell.source, "source"),
+            oracle=self._once(self._oracle, cell.oracle, "oracle") if needs_oracle(cell) else cell.oracle,
+            judge=self._once(self._oracle, cell.judge, "judge") if cell.stream.name != BASE else cell.judge,
+            reward={name: self._once(self._reward, reward, f"reward.{name}") for name, reward in cell.reward.items()},
+            evaluation=self._once(self._evaluation, cell.evaluation, "evaluation"),
+        )
+
+    def _once(self, make: Callable[[S, str], S], section: S, key: str) -> S:
+        """`make(section, key)`, once for the same object; it is kept, so that its id is never used twice."""
+        known = (id(section), key)
+        if known not in self._made:
+            self._made[known] = (make(section, key), section)
+        made: S = self._made[known][0]
+        return made
+
+    def _problems(self, problems: Problems, key: str) -> Problems:
+        against = {
+            name: self._benchmark(benchmark, f"{key}.decontaminate_against.{name}")
+            for name, benchmark in problems.decontaminate_against.items()
+        }
+        return replace(self._data(problems, key), decontaminate_against=against)
+
+    def _evaluation(self, evaluation: Evaluation, key: str) -> Evaluation:
+        made = {name: self._benchmark(benchmark, f"{key}.benchmarks.{name}") for name, benchmark in evaluation.benchmarks.items()}
+        return replace(evaluation, benchmarks=made)
+
+    def _benchmark(self, benchmark: Benchmark, key: str) -> Benchmark:
+        return self._once(self._data, benchmark, key)
+
+    def _data(self, data: Any, key: str) -> Any:
+        found = data if data.lab is not None else self._located(data, key, "dataset")
+        self._check("qup.data", "check_file", found, key)
+        return found
+
+    def _model(self, model: Model, key: str) -> Model:
+        if model.lab is not None:
+            return model
+        if self._check("qup.models.check", "check_model", model):
+            return model
+        return self._located(model, key, "model", model.gguf_file)
+
+    def _reward(self, reward: Reward, key: str) -> Reward:
+        return reward if reward.lab is not None else self._located(reward, key, "model")
+
+    def _source(self, source: Source, key: str) -> Source:
+        return self._located(source, key, "file") if "file" in source.name.split("+") else source
+
+    def _oracle(self, oracle: Oracle, key: str) -> Oracle:
+        if oracle.backend == "none":
+            return oracle
+        if oracle.backend == "recorded" and oracle.path:
+            oracle = self._located(oracle, key, "file")
+        if oracle.backend == "vllm" and local(oracle.model) is None:
+            oracle = replace(oracle, revision=self._commit(f"{key}.model", oracle.model, oracle.revision, "model"))
+        files = {task: path for task, path in oracle.prompts.items() if "\n" not in path}
+        if self._check("qup.prompts", "check_prompts", replace(oracle, prompts=files), key):
+            return oracle
+        return replace(oracle, prompts=oracle.prompts | {task: Path(path).read_text(encoding="utf-8") for task, path in files.items()})
+
+    def _located(self, section: Any, key: str, kind: str, inner: str | None = None) -> Any:
+        """`section` with `content`, and with an absolute path or the commit as its revision."""
+        found = local(section.path) if kind != "file" else local(section.path) or Path(section.path)
+        if found is None:
+            commit = self._commit(f"{key}.path", section.path, section.revision, kind)
+            pinned = {} if commit.startswith(UNRESOLVED) else {"revision": commit}
+            return replace(section, content=commit, **pinned)
+        part = found / inner if inner else found
+        try:
+            content = self.digests.of(part)
+        except OSError as error:
+            self.faults.append(Fault(f"{key}.path", section.path, f"can't be read: {error.strerror or error}"))
+            return section
+        return replace(section, content=content, path=str(found.absolute()))
+
+    def _commit(self, key: str, name: str, revision: str | None, kind: str) -> str:
+        at = f"{name}@{revision or 'main'}"
+        try:
+            commit = self.hub.commit(kind, name, revision)
+        except InputError as error:
+            self.faults.append(Fault(key, name, str(error).partition(": ")[2]))
+            return UNRESOLVED + at
+        if commit is None:
+            if f"{key}={at}" not in self.unresolved:
+                self.unresolved.append(f"{key}={at}")
+            return UNRESOLVED + at
+        return commit
+
+    def _check(self, module: str, name: str, *args: Any) -> list[Fault]:
+        """The faults of a check that lives on a floor above, imported where it is needed."""
+        from importlib import import_module
+
+        found: list[Fault] = getattr(import_module(module), name)(*args)
+        self.faults += found
+        return found

@@ -1,0 +1,275 @@
+"""One top-level section of a cell: what the chosen files say of it, with value overrides applied.
+
+Sections don't refer to each other (conf/ has no interpolations), so each is merged by itself and kept: a grid of
+thousands of cells has a few dozen distinct sections. OmegaConf does every merge and every conversion, so the result
+is what Hydra would compose.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qup.config.fingerprint import build, describe, hints
+from qup.config.keys import Place, bare, locate, unknown_key
+from qup.config.schema import Config
+from qup.config.twins import twin
+from qup.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one file says of one section: `root` holds that section alone."""
+
+    origin: str
+    root: DictConfig
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section as composed from files: OmegaConf's form, and the frozen one."""
+
+    name: str
+    root: DictConfig
+    value: Any
+    faults: tuple[Fault, ...] = ()
+    interpolated: bool = False
+    """Some value refers to another one, so the section can't be composed by itself."""
+
+
+def merge(name: str, pieces: Sequence[Piece]) -> Section:
+    """The pieces of a section, merged in the order of the defaults list."""
+    root = OmegaConf.create({})
+    faults: list[Fault] = []
+    for piece in pieces:
+        try:
+            root.merge_with(piece.root)
+        except OmegaConfBaseException as error:
+            faults.append(_merge_fault(error, piece.origin))
+    OmegaConf.set_struct(root, True)
+    interpolated = _has_interpolation(OmegaConf.to_container(root, resolve=False))
+    if faults or interpolated:
+        return Section(name, root, None, tuple(faults), interpolated)
+    value, more = _frozen(name, root)
+    return Section(name, root, value, tuple(more))
+
+
+def override(section: Section, overrides: Sequence[Override]) -> tuple[Any, list[Fault]]:
+    """The frozen section with value overrides applied in order, and the faults of all of them."""
+    faults: list[Fault] = []
+    kept = []
+    for one in overrides:
+        wrong = misplaced(one)
+        faults += wrong
+        kept += [] if wrong else [one]
+    overrides = kept
+    if all(_is_simple(one) for one in overrides):
+        value = section.value
+        wrong = []
+        for one in overrides:
+            value = _replaced(value, one.key_or_group.split(".")[1:], one, wrong)
+        if value is not _MISSED:
+            return (None, faults + wrong) if faults or wrong else (value, [])
+    root = copy.deepcopy(section.root)
+    for one in overrides:
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([one], root)
+        except (HydraException, OmegaConfBaseException, AttributeError, AssertionError) as error:
+            faults += _unreachable(section.value, one) or [_override_fault(error, one)]
+    if faults:
+        return None, faults
+    return _frozen(section.name, root)
+
+
+def misplaced(one: Override) -> list[Fault]:
+    """Faults of an override that names a key which can't exist; in a mapping, every key is looked at."""
+    if one.package is not None:
+        return [Fault(one.key_or_group, one.value(), "is not a config group, so it takes no @package")]
+    return _misplaced(one.key_or_group, one.value())
+
+
+def _misplaced(key: str, value: Any) -> list[Fault]:
+    place = locate(key)
+    if isinstance(place, str):
+        return [unknown_key(key, value, place)]
+    if isinstance(value, dict) and place.kind is not Any:
+        return [fault for name, inner in value.items() for fault in _misplaced(f"{key}.{name}", inner)]
+    return []
+
+
+def _unreachable(value: Any, one: Override) -> list[Fault]:
+    """Faults of an override whose path leads through null or through an entry that isn't there."""
+    path = one.key_or_group.split(".")
+    for depth, word in enumerate(path[1:], start=2):
+        at, last = ".".join(path[: depth - 1]), depth == len(path)
+        if isinstance(value, dict):
+            typed = dataclasses.is_dataclass(_kind(".".join(path[:depth])))
+            if word not in value and (typed or not (last and (one.is_add() or one.is_force_add()))):
+                there = ", ".join(map(str, value)) or "nothing"
+                return [Fault(one.key_or_group, one.value(), f"{at} has no {word!r} but {there}; +{at}={{{word}: {{…}}}} adds it")]
+            value = value.get(word)
+        elif dataclasses.is_dataclass(value):
+            value = getattr(value, word)
+        else:
+            break
+        if value is None and (not last or isinstance(one.value(), dict)):
+            at = ".".join(path[:depth])
+            if dataclasses.is_dataclass(_kind(at)):
+                return [Fault(one.key_or_group, one.value(), f"{at} is null here; {_SETS.get((path[0], word), path[0] + '=')} sets it")]
+    return []
+
+
+def _kind(key: str) -> Any:
+    place = locate(key)
+    return bare(place.kind) if isinstance(place, Place) else None
+
+
+_SETS = {
+    ("problems", "lab"): "problems=lab",
+    ("model", "lab"): "model=lab_foreign or lab_familiar",
+    ("trainer", "lora"): "lora=r16",
+    ("evaluation", "lab"): "evaluation=lab",
+    ("reward", "lab"): "reward=[lab_outcome,lab_steps]",
+}
+"""Choices that set an optional section; Hydra can't set one from the command line."""
+
+_MISSED: Any = object()
+
+
+def _is_simple(one: Override) -> bool:
+    """key=scalar or key=[…] on a field of a dataclass; all else is left to OmegaConf."""
+    if one.type != OverrideType.CHANGE:
+        return False
+    value = one.value()
+    place = locate(one.key_or_group)
+    if not isinstance(place, Place) or place.owner is None or isinstance(value, dict):
+        return False
+    kind = bare(place.kind)
+    if dataclasses.is_dataclass(kind) or typing.get_origin(kind) is dict:
+        return False
+    return not _has_interpolation(value) and value != "???"
+
+
+def _replaced(value: Any, path: list[str], one: Override, faults: list[Fault]) -> Any:
+    """`value` with the override's conversion at `path`; _MISSED where the path leads through null or a missing entry."""
+    if value is _MISSED:
+        return _MISSED
+    if not path:
+        converted, fault = _converted(Config, one.key_or_group, one.key_or_group, repr(one.value()), _Held(one.value()))
+    elif isinstance(value, dict):
+        if path[0] not in value:
+            return _MISSED
+        inner = _replaced(value[path[0]], path[1:], one, faults)
+        return inner if inner is _MISSED else {**value, path[0]: inner}
+    elif not dataclasses.is_dataclass(value):
+        return _MISSED
+    elif len(path) > 1:
+        inner = _replaced(getattr(value, path[0]), path[1:], one, faults)
+        return inner if inner is _MISSED else dataclasses.replace(typing.cast(Any, value), **{path[0]: inner})
+    else:
+        converted, fault = _converted(typing.cast(type, type(value)), path[0], one.key_or_group, repr(one.value()), _Held(one.value()))
+        if fault is None:
+            return dataclasses.replace(typing.cast(Any, value), **{path[0]: converted})
+    if fault is not None:
+        faults.append(fault)
+        return value
+    return converted
+
+
+class _Held:
+    """A value that takes no part in a cache's key: `repr` beside it does."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.cache
+def _converted(owner: type, name: str, key: str, text: str, held: _Held) -> tuple[Any, Fault | None]:
+    """A value as OmegaConf would hold it in this field; once for each distinct one."""
+    node = _field_alone(owner, name)
+    try:
+        OmegaConf.update(node, name, held.value, merge=True)
+        plain = OmegaConf.to_container(node, throw_on_missing=False)
+        return typing.cast(dict[str, Any], plain)[name], None
+    except OmegaConfBaseException:
+        return None, Fault(key, held.value, f"must be {describe(hints(owner)[name])}")
+
+
+@functools.cache
+def _field_alone(owner: type, name: str) -> DictConfig:
+    """A node with this one field of the dataclass."""
+    of = twin(owner)
+    field = next(field for field in dataclasses.fields(of) if field.name == name)
+    made = (
+        dataclasses.field(default=field.default)
+        if field.default_factory is dataclasses.MISSING
+        else dataclasses.field(default_factory=field.default_factory)
+    )
+    node: DictConfig = OmegaConf.structured(dataclasses.make_dataclass(of.__name__, [(name, hints(of)[name], made)]))
+    return node
+
+
+def _frozen(name: str, root: DictConfig) -> tuple[Any, list[Fault]]:
+    try:
+        plain = typing.cast(dict[str, Any], OmegaConf.to_container(root, resolve=True, throw_on_missing=True))
+        return getattr(build(Config, plain), name), []
+    except ConfigError as error:
+        return None, list(error.faults)
+    except OmegaConfBaseException as error:
+        return None, [Fault(getattr(error, "full_key", None) or name, "???", _first_line(error))]
+
+
+def _merge_fault(error: OmegaConfBaseException, origin: str) -> Fault:
+    key = error.full_key or origin
+    value = error.value if error.value is not None else ""
+    place = locate(key)
+    if isinstance(place, str):
+        fault = unknown_key(key, value, place)
+        return Fault(fault.key, fault.value, f"{fault.valid} (in conf/{origin}.yaml)")
+    return Fault(key, value, f"must be {describe(place.kind)} (in conf/{origin}.yaml)")
+
+
+def _override_fault(error: Exception, one: Override) -> Fault:
+    place = locate(one.key_or_group)
+    assert isinstance(place, Place)
+    if one.is_delete():
+        return Fault(f"~{one.key_or_group}", one.value(), "only entries of a mapping can be left out")
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and "not in struct" not in str(cause):
+        key = cause.full_key or one.key_or_group
+        inner = locate(key)
+        if not isinstance(inner, Place):
+            return Fault(one.key_or_group, one.value(), f"must be {describe(place.kind)}")
+        return Fault(key, one.value(), f"must be {describe(inner.kind)}")
+    if one.is_add():
+        return Fault(f"+{one.key_or_group}", one.value(), "is there already; leave the + out")
+    return Fault(one.key_or_group, one.value(), f"is closed here; +{one.key_or_group}= adds to it")
+
+
+def _has_interpolation(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_interpolation(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_interpolation(item) for item in value)
+    return isinstance(value, str) and "${" in value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,109 @@
+"""What follows from a cell's settings before it is judged: its arm, its seeds, its study's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from qup.config.schema import STREAMS, Config, Refinement, Source, Stream
+from qup.errors import Fault
+
+BASE = "base"
+"""The stream of the untuned student: no source, no refinement, no training."""
+
+
+class Settler:
+    """Settles cells of one grid; equal settings come out as the same object, so that a grid shares them."""
+
+    def __init__(self, study_name: str) -> None:
+        self._study_name = study_name
+        self._made: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    def settle(self, cell: Config) -> tuple[Config, list[Fault]]:
+        """The cell with arm, seeds and study name filled in, and what contradicts itself in its arm."""
+        stream, source, refinement, faults = self._once(settle_arm, cell.stream, cell.source, cell.refinement)
+        own, every = cell.seed, cell.study.seed
+        trainer = self._seeded(cell.trainer, own, every)
+        settled = replace(
+            cell,
+            stream=stream,
+            source=source,
+            refinement=refinement,
+            rollouts=self._seeded_sampling(cell.rollouts, every, None),
+            selection=self._seeded(cell.selection, every, None),
+            oracle=self._seeded(cell.oracle, every, None),
+            judge=self._seeded(cell.judge, every, None),
+            retention=self._seeded(cell.retention, every, None),
+            trainer=trainer,
+            evaluation=self._seeded_sampling(cell.evaluation, own, every),
+            study=self._once(_named, cell.study, self._study_name)[0],
+            seed=trainer.seed if own is None else own,
+        )
+        return settled, list(faults)
+
+    def _seeded(self, section: Any, *seeds: int | None) -> Any:
+        return self._once(_seed, section, *seeds)[0]
+
+    def _seeded_sampling(self, section: Any, *seeds: int | None) -> Any:
+        return self._once(_seed_sampling, section, *seeds)[0]
+
+    def _once(self, make: Any, *args: Any) -> tuple[Any, ...]:
+        """`make(*args)`, once for the same objects; they are kept, so that an id is never used twice."""
+        key = (make, *(arg if isinstance(arg, int | str | None) else id(arg) for arg in args))
+        if key not in self._made:
+            self._made[key] = (*make(*args), args)
+        return self._made[key][:-1]
+
+
+def settle_arm(stream: Stream, source: Source, refinement: Refinement) -> tuple[Stream, Source, Refinement, tuple[Fault, ...]]:
+    """Preset and free axes brought together.
+
+    A preset fills what is left open and is contradicted by nothing; without one, the name follows from the
+    pair; with nothing given at all the arm is slm_rft.
+    """
+    faults: list[Fault] = []
+    if stream.name == BASE:
+        pair = ("none", "none")
+    elif stream.source or stream.refinement:
+        pair = (stream.source or source.name or "student", stream.refinement or refinement.name or "none")
+    else:
+        pair = (source.name or "student", refinement.name or "none")
+        expected = STREAMS.get(stream.name)
+        if expected is not None and expected != pair:
+            meaning = f"{stream.name} is source={expected[0]} refinement={expected[1]}; this is source={pair[0]} refinement={pair[1]}"
+            faults.append(Fault("stream.name", stream.name, meaning))
+    for key, given, meant in (("source", source.name, pair[0]), ("refinement", refinement.name, pair[1])):
+        if given and given != meant:
+            faults.append(Fault(key, given, f"contrary to stream={stream.name}, which is {key}={meant}; leave one of the two out"))
+    named = {known: name for name, known in STREAMS.items()}
+    name = stream.name or named.get(pair, f"{pair[0]}_{pair[1]}")
+    return (
+        replace(stream, name=name, source=pair[0], refinement=pair[1]),
+        replace(source, name=pair[0]),
+        replace(refinement, name=pair[1]),
+        tuple(faults),
+    )
+
+
+def default_study_name(experiments: Iterable[str | None], now: datetime) -> str:
+    """The experiments' names, joined, with / as -; the date and time where there is none."""
+    named = dict.fromkeys(name for name in experiments if name)
+    return "+".join(name.replace("/", "-") for name in named) or now.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _named(study: Any, name: str) -> tuple[Any]:
+    return (study if study.name else replace(study, name=name),)
+
+
+def _seed(section: Any, *seeds: int | None) -> tuple[Any]:
+    """The section with the first seed that is set: its own, then those given, then 0."""
+    if section.seed is not None:
+        return (section,)
+    return (replace(section, seed=next((seed for seed in seeds if seed is not None), 0)),)
+
+
+def _seed_sampling(section: Any, *seeds: int | None) -> tuple[Any]:
+    (sampling,) = _seed(section.sampling, *seeds)
+    return (section if sampling is section.sampling else replace(section, sampling=sampling),)

@@ -1,0 +1,116 @@
+"""Judging cells before anything runs: every fault of a grid at once, each naming key, value and what is valid."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from qup.config.checks import cross_faults
+from qup.config.fingerprint import plain
+from qup.config.keys import counted, one_of
+from qup.config.schema import Config
+from qup.errors import ConfigError, Fault
+
+SHARED = ("dir", "name", "dry_run", "extend", "wait", "code", "other_code", "max_gpu_hours", "max_oracle_usd", "rehearse", "plain")
+"""Settings of `study` that hold for a whole grid and can't be swept."""
+
+
+def faults(cell: Config, *, launcher: str = "local") -> list[Fault]:
+    """Everything wrong with one cell."""
+    return _Judge(launcher).faults(cell)
+
+
+def validate_grid(cells: Sequence[Config], *, launcher: str = "local") -> None:
+    """Raises ConfigError with all faults of all cells, each once with the number of cells that have it."""
+    found = grid_faults(cells, launcher=launcher)
+    if found:
+        raise ConfigError(found)
+
+
+def grid_faults(cells: Sequence[Config], *, launcher: str = "local", of: int | None = None) -> list[Fault]:
+    """The faults of all cells, each once, and those between cells; `of`: how many cells the grid has in all."""
+    judge = _Judge(launcher)
+    each = [fault for cell in cells for fault in judge.faults(cell)]
+    return [*counted(each, of or len(cells)), *_between(cells)]
+
+
+class _Judge:
+    """Judges cells of one grid; sections that cells share are judged once."""
+
+    def __init__(self, launcher: str) -> None:
+        self._launcher = launcher
+        self._known: dict[tuple[str, int], tuple[list[Fault], Any]] = {}
+
+    def faults(self, cell: Config) -> list[Fault]:
+        found: list[Fault] = []
+        for field in dataclasses.fields(cell):
+            value = getattr(cell, field.name)
+            known = (field.name, id(value))
+            if known not in self._known:
+                self._known[known] = (list(_field_faults(field, value, field.name)), value)
+            found += self._known[known][0]
+        wrong = {fault.key for fault in found}
+        return found + [fault for fault in cross_faults(cell, self._launcher) if fault.key not in wrong]
+
+
+def _section_faults(section: Any, at: str) -> Iterator[Fault]:
+    """What the settings' own metadata says: choices, ranges, numbers that are none."""
+    for field in dataclasses.fields(section):
+        yield from _field_faults(field, getattr(section, field.name), f"{at}.{field.name}" if at else field.name)
+
+
+def _field_faults(field: Any, value: Any, key: str) -> Iterator[Fault]:
+    if dataclasses.is_dataclass(value):
+        yield from _section_faults(value, key)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if dataclasses.is_dataclass(item):
+                yield from _section_faults(item, f"{key}.{name}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Fault(key, value, "must be a finite number")
+    else:
+        yield from _value_faults(value, key, field.metadata)
+
+
+def _value_faults(value: Any, key: str, metadata: Any) -> Iterator[Fault]:
+    choices = metadata.get("choices")
+    if choices is not None and value not in choices:
+        named = [str(choice) for choice in choices if choice != ""]
+        yield Fault(key, value, one_of(str(value), named))
+    if value is None or isinstance(value, bool | str | list):
+        return
+    above, least, most = metadata.get("above"), metadata.get("at_least"), metadata.get("at_most")
+    low = (above is not None and value <= above) or (least is not None and value < least)
+    if low or (most is not None and value > most):
+        yield Fault(key, value, f"must be {range_in_words(above, least, most)}")
+
+
+def range_in_words(above: float | None, at_least: float | None, at_most: float | None) -> str:
+    """`above 0 and at most 1` and the like; '' without a limit."""
+    parts = [f"above {above:g}"] if above is not None else []
+    parts += [f"at least {at_least:g}"] if at_least is not None else []
+    parts += [f"at most {at_most:g}"] if at_most is not None else []
+    return " and ".join(parts)
+
+
+def _between(cells: Sequence[Config]) -> Iterator[Fault]:
+    """What must be equal over a grid: it is one study, over one store, decided by one rule."""
+    if not cells:
+        yield Fault("study.grids", [], "comes to no cell at all")
+        return
+    first = cells[0]
+    for name in SHARED:
+        yield from _equal(f"study.{name}", [getattr(cell.study, name) for cell in cells])
+    for name in ("max_jobs", "max_requeues", "max_parallel", "warn_s", "nodes_submit"):
+        yield from _equal(f"cluster.{name}", [getattr(cell.cluster, name) for cell in cells])
+    for section in ("store", "verdict"):
+        for field in dataclasses.fields(getattr(first, section)):
+            yield from _equal(f"{section}.{field.name}", [getattr(getattr(cell, section), field.name) for cell in cells])
+
+
+def _equal(key: str, values: Sequence[Any]) -> Iterator[Fault]:
+    distinct = list(dict.fromkeys(str(plain(value)) for value in values))
+    if len(distinct) > 1:
+        yield Fault(key, ", ".join(distinct[:5]), "can't be swept: a study has one")

@@ -1,0 +1,168 @@
+"""Rows of a data file: jsonl, json, parquet or csv, a folder of such files, or a data set on the hub.
+
+Everything local is read without heavy imports, so that a file can be checked while a study is planned.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qup.errors import InputError
+
+SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The wanted columns of the first rows of a data set.
+
+    `values[i]` are row i's, None where the row has none; `numbers[i]` is where people find that row: its line in jsonl
+    and csv, else its number from 1. `columns` are all there are.
+    """
+
+    columns: tuple[str, ...]
+    numbers: list[int]
+    values: list[dict[str, Any]]
+
+
+def read_local(path: Path, wanted: Sequence[str], *, split: str, limit: int | None = None) -> Rows:
+    """Rows of a file, or of a folder's files for `split`.
+
+    Raises InputError naming the file and, where it is one row's fault, the row.
+    """
+    numbers: list[int] = []
+    values: list[dict[str, Any]] = []
+    columns: dict[str, None] = {}
+    for file in _files(path, split):
+        left = None if limit is None else limit - len(values)
+        if left == 0:
+            break
+        before = len(values)
+        for number, row in islice(_READERS[file.suffix](file, wanted), left):
+            columns.update(dict.fromkeys(row))
+            numbers.append(number if path == file else before + number)
+            values.append({name: row.get(name) for name in wanted})
+        if file.suffix == ".parquet":
+            columns.update(dict.fromkeys(pq.read_schema(file).names))
+    return Rows(tuple(columns), numbers, values)
+
+
+def read_hub(name: str, wanted: Sequence[str], *, subset: str | None, split: str, revision: str | None, limit: int | None = None) -> Rows:
+    """Rows of a data set on the hub, through `datasets`; raises InputError with its own reason."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        data = datasets.load_dataset(name, subset, split=split, revision=revision)
+    except Exception as error:  # the library's errors share no base class
+        reason = " ".join(str(error).split())[:300]
+        where = f"{name} (subset {subset or 'default'}, split {split}, revision {revision or 'newest'})"
+        raise InputError(f"{where} can't be loaded from the hub: {type(error).__name__}: {reason}") from None
+    columns = tuple(data.column_names)
+    data = data.select(range(min(limit or len(data), len(data)))).select_columns([name for name in wanted if name in columns])
+    batches = data.with_format("arrow").iter(batch_size=4096)
+    values = [{name: row.get(name) for name in wanted} for batch in batches for row in batch.to_pylist()]
+    return Rows(columns, list(range(1, len(values) + 1)), values)
+
+
+def _files(path: Path, split: str) -> list[Path]:
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise InputError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
+        return [path]
+    there = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith("."))
+    found = [file for file in there if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]
+    if not found:
+        names = ", ".join(str(file.relative_to(path)) for file in there[:_NAMED]) or f"no file that ends in {', '.join(SUFFIXES)}"
+        raise InputError(f"{path}: no files of split {split!r}; the folder holds {names}")
+    return found
+
+
+def _jsonl(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, _object(_parsed(line, f"{path}, row {number}"), f"{path}, row {number}")
+
+
+def _json(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _opened(path) as file:
+        text = file.read()
+    content = _parsed(text, str(path)) if text.strip() else []
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a list of objects, found {type(content).__name__}; one object a line wants the ending .jsonl")
+    for number, row in enumerate(content, 1):
+        yield number, _object(row, f"{path}, row {number}")
+
+
+def _csv(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _opened(path) as file:
+        content = file.read()
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, row {number}: not valid UTF-8 ({error.reason} at byte {error.start})") from None
+    try:
+        names = next(reader, [])
+        for cells in reader:
+            if cells and len(cells) != len(names):
+                raise InputError(f"{path}, row {reader.line_num}: {len(cells)} cells, but {len(names)} columns: {', '.join(names)}")
+            if cells:
+                yield reader.line_num, dict(zip(names, cells, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}, row {reader.line_num}: not valid CSV ({error})") from None
+
+
+def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            there = [name for name in wanted if name in file.schema_arrow.names]
+            number = 0
+            for batch in file.iter_batches(batch_size=4096, columns=there, use_threads=False):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable parquet file ({error})") from None
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+
+
+def _parsed(text: bytes, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if "row" not in where else f"column {error.colno}"
+        raise InputError(f"{where}: not valid JSON ({error.msg} at {place})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not valid UTF-8 ({error.reason} at byte {error.start})") from None
+    except RecursionError:
+        raise InputError(f"{where}: JSON nested too deeply") from None
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected an object, found {type(row).__name__}")
+    return row
+
+
+_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}

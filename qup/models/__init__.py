@@ -1,0 +1,18 @@
+"""The student: loading it, and turning text into the ids it reads and back. Light until something is loaded."""
+
+from qup.models.check import check_model
+from qup.models.load import context_length, load_model, load_tokenizer, local_path
+from qup.models.tokens import decode_response, encode_prompt, encode_response, stop_ids, train_stop_id
+
+__all__ = [
+    "check_model",
+    "context_length",
+    "decode_response",
+    "encode_prompt",
+    "encode_response",
+    "load_model",
+    "load_tokenizer",
+    "local_path",
+    "stop_ids",
+    "train_stop_id",
+]

@@ -1,0 +1,122 @@
+"""What can be told about a student without loading it: on the login node, without torch."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from qup.config.paths import local, missing
+from qup.config.schema import Model
+from qup.errors import Fault
+from qup.models.load import gguf_path
+from qup.templates import TEMPLATES
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+
+
+def check_model(model: Model) -> list[Fault]:
+    """Everything wrong with the student's directory that shows without loading it; hub names are taken on trust.
+
+    Checked: it exists, has configuration, weights and a tokenizer that belong together, and the chat template that
+    `model.template` needs.
+    """
+    if model.lab is not None:
+        return []
+    faults = _remote_code(model)
+    folder, file = local(model.path), gguf_path(model)
+    if not model.path:
+        faults.append(Fault("model.path", "", "a local directory, a GGUF file or a hub name is needed"))
+    elif file is not None:
+        faults += _gguf(model, file)
+    elif folder is not None:
+        faults += _directory(model, folder)
+    return faults
+
+
+def _remote_code(model: Model) -> list[Fault]:
+    if model.trust_remote_code and model.path and local(model.path) is None and not model.revision:
+        return [
+            Fault("model.trust_remote_code", True, "running a hub model's code needs model.revision, or a local directory as model.path")
+        ]
+    return []
+
+
+def _gguf(model: Model, file: Path) -> list[Fault]:
+    key, value = ("model.gguf_file", model.gguf_file) if model.gguf_file else ("model.path", model.path)
+    if not file.is_file():
+        there = sorted(path.name for path in file.parent.glob("*.gguf")) if file.parent.is_dir() else []
+        return [Fault(key, value, f"no file {file}" + (f"; there are {', '.join(there)}" if there else ""))]
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            return [Fault(key, value, "not a GGUF file")]
+    if find_spec("gguf") is None:
+        return [Fault(key, value, 'reading GGUF needs the package gguf: pip install "qup[smollm2]"')]
+    return []
+
+
+def _directory(model: Model, folder: Path) -> list[Fault]:
+    def fault(why: str) -> Fault:
+        return Fault("model.path", model.path, why)
+
+    if not folder.is_dir():
+        why = missing(model.path) or "not a directory"
+        return [fault(f"{why}; a directory with config.json, weights and tokenizer is valid, or a hub name such as org/model")]
+    config = _json(folder / "config.json")
+    if config is None:
+        return [fault("config.json is missing or not JSON; a directory written by save_pretrained is valid")]
+    faults = []
+    if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
+        faults.append(fault(f"no weights there; one of {', '.join(WEIGHTS)} is needed"))
+    settings = _json(folder / "tokenizer_config.json") or {}
+    if not any((folder / name).exists() for name in TOKENIZERS):
+        faults.append(fault(f"no tokenizer there; one of {', '.join(TOKENIZERS)} is needed"))
+    elif TEMPLATES[model.template].chat and not _chat_template(folder, settings):
+        plain = ", ".join(name for name, kind in TEMPLATES.items() if not kind.chat)
+        faults.append(
+            Fault("model.template", model.template, f"the tokenizer in {model.path} has no chat template; without one {plain} is valid")
+        )
+    return faults + _family(model, folder, config) + _context(model, config)
+
+
+def _chat_template(folder: Path, settings: dict[str, Any]) -> bool:
+    return bool(settings.get("chat_template")) or any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json"))
+
+
+def _family(model: Model, folder: Path, config: dict[str, Any]) -> list[Fault]:
+    """A tokenizer that writes ids which the model has no embedding for."""
+    rows = _setting(config, "vocab_size")
+    tokenizer = _json(folder / "tokenizer.json")
+    if rows is None or tokenizer is None:
+        return []
+    vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+    ids += [token["id"] for token in tokenizer.get("added_tokens") or []]
+    if ids and max(ids) >= rows:
+        why = f"a tokenizer of another family: its ids go up to {max(ids)}, the model embeds {rows}; the model's own tokenizer is needed"
+        return [Fault("model.path", model.path, why)]
+    return []
+
+
+def _context(model: Model, config: dict[str, Any]) -> list[Fault]:
+    limit = _setting(config, "max_position_embeddings")
+    if model.context is not None and limit is not None and model.context > limit:
+        return [Fault("model.context", model.context, f"at most {limit}, the positions of {model.path}")]
+    return []
+
+
+def _setting(config: dict[str, Any], name: str) -> int | None:
+    found = config.get(name)
+    if found is None and isinstance(config.get("text_config"), dict):
+        found = config["text_config"].get(name)
+    return found if isinstance(found, int) else None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

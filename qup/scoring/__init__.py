@@ -1,0 +1,1 @@
+"""Scores of traces: reward models, and NLL with ranks under the student."""

@@ -1,0 +1,73 @@
+"""How each reward model reads a problem and a trace, token by token.
+
+Sources: the model cards of Qwen/Qwen2.5-Math-RM-72B, Skywork/Skywork-Reward-V2 and nvidia/Llama-3.1-Nemotron-70B-Reward-HF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from qup.config.schema import Reward
+
+QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Format:
+    """`encode` gives what the model is fed; `kind` says where its score comes out."""
+
+    encode: Callable[[Any, str, str], Ids]
+    kind: str
+    """classifier: one logit at the last token; remote: first output of the model's own code; causal: the first
+    vocabulary entry's logit at the last token."""
+
+
+def _chat(question: str, trace: str, system: str | None = None) -> list[dict[str, str]]:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": trace}]
+    return turns if system is None else [{"role": "system", "content": system}, *turns]
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+
+
+def qwen25_math_rm(tokenizer: Any, question: str, trace: str) -> Ids:
+    """System, user, assistant by the chat template; nothing added in tokenising."""
+    return list(tokenizer(_rendered(tokenizer, _chat(question, trace, QWEN_SYSTEM)), add_special_tokens=False).input_ids)
+
+
+def skywork_v2(tokenizer: Any, question: str, trace: str) -> Ids:
+    """User, assistant; the template's BOS is cut off, because tokenising puts one there."""
+    text = _rendered(tokenizer, _chat(question, trace))
+    if tokenizer.bos_token is not None:
+        text = text.removeprefix(tokenizer.bos_token)
+    return list(tokenizer(text).input_ids)
+
+
+def nemotron(tokenizer: Any, question: str, trace: str) -> Ids:
+    """User, assistant; no generation prompt, nothing added in tokenising."""
+    return list(tokenizer(_rendered(tokenizer, _chat(question, trace)), add_special_tokens=False).input_ids)
+
+
+def sequence_classification(tokenizer: Any, question: str, trace: str) -> Ids:
+    """User, assistant where there is a chat template; else problem and trace as a pair of texts."""
+    if getattr(tokenizer, "chat_template", None):
+        return skywork_v2(tokenizer, question, trace)
+    return list(tokenizer(question, trace).input_ids)
+
+
+FORMATS: dict[str, Format] = {
+    "qwen25_math_rm": Format(qwen25_math_rm, "remote"),
+    "skywork_v2": Format(skywork_v2, "classifier"),
+    "nemotron": Format(nemotron, "causal"),
+    "sequence_classification": Format(sequence_classification, "classifier"),
+}
+
+
+def format_of(reward: Reward) -> Format:
+    """The format of a configured reward model."""
+    return FORMATS["sequence_classification" if reward.format == "lab" else reward.format]

@@ -1,0 +1,88 @@
+"""The problems that every arm of a student can cover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from qup import rows
+from qup.config.views import AlignedView
+from qup.context import Context
+from qup.errors import InputError
+from qup.records import ALIGNED, LOSSES
+from qup.store import Artifact, save_table
+
+REASONS = ("wrong", "no_answer", "timeout", "cut_off", "refused", "echo", "prose", "empty", "error", "other", "no_candidate")
+"""Why an arm has no verified trace for a problem; of several candidates' reasons the first in this order is told."""
+
+
+def run(view: AlignedView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Any]:
+    """Writes `aligned` (surviving problem ids in order) and `losses` (arm, problem, reason); returns counts.
+
+    With on_failure=drop a problem survives where every arm has a verified trace; otherwise all survive, and `losses`
+    tells which arms have a stand-in. Raises InputError where nothing survives.
+    """
+    solvable = inputs["solvable"].table("solvable", ["problem_id", "n_samples", "n_correct"])
+    ids = solvable["problem_id"]
+    missing_AP = np.zeros((len(view.arms), len(ids)), bool)
+    losses = []
+    reasons: dict[str, dict[str, int]] = {}
+    for number, label in enumerate(view.arms):
+        why_P = _why(label, inputs, ids)
+        missing_AP[number] = why_P >= 0
+        lost = np.flatnonzero(missing_AP[number])
+        names = [REASONS[why] for why in why_P[lost]]
+        losses.append(
+            pa.table([pa.array([label] * len(lost), pa.string()), ids.take(pa.array(lost)), pa.array(names, pa.string())], schema=LOSSES)
+        )
+        reasons[label] = {name: names.count(name) for name in dict.fromkeys(sorted(names))}
+    lost_P = missing_AP.any(0) if len(view.arms) else np.zeros(len(ids), bool)
+    survives_P = ~lost_P if view.alignment.on_failure == "drop" else np.ones(len(ids), bool)
+    if not survives_P.any():
+        raise InputError(_nothing_left(view, missing_AP))
+    save_table(ctx.out, "aligned", pa.table([ids.filter(pa.array(survives_P))], schema=ALIGNED))
+    save_table(ctx.out, "losses", pa.concat_tables(losses) if losses else LOSSES.empty_table())
+    rate_P = np.asarray(solvable["n_correct"]) / np.asarray(solvable["n_samples"])
+    alone_AP = missing_AP & (missing_AP.sum(0) == 1)
+    return {
+        "n_solvable": len(ids),
+        "n": int(survives_P.sum()),
+        "n_dropped": int((~survives_P).sum()),
+        "on_failure": view.alignment.on_failure,
+        "lost": {label: int(missing_AP[number].sum()) for number, label in enumerate(view.arms)},
+        "lost_alone": {label: int(alone_AP[number].sum()) for number, label in enumerate(view.arms)},
+        "reasons": reasons,
+        "solve_rate": _mean(rate_P),
+        "solve_rate_kept": _mean(rate_P[~lost_P]),
+        "solve_rate_dropped": _mean(rate_P[lost_P]),
+    }
+
+
+def _why(label: str, inputs: Mapping[str, Artifact], ids: pa.ChunkedArray) -> np.ndarray:
+    """Index into REASONS for each problem without a verified trace in any of the arm's pools, −1 for the others."""
+    none = len(REASONS) - 1
+    why_P = np.full(len(ids), none, np.int64)
+    parts = [label] if f"arm.{label}" in inputs else label.split("+")
+    for part in parts:
+        table = inputs[f"arm.{part}"].table("candidates", ["problem_id", "eligible", "verdict"])
+        owner = rows.positions(table["problem_id"], ids)
+        verdict = rows.positions(table["verdict"], pa.array(REASONS))
+        verdict[verdict < 0] = REASONS.index("other")
+        verdict[np.asarray(table["eligible"])] = -1
+        np.minimum.at(why_P, owner[owner >= 0], verdict[owner >= 0])
+    return why_P
+
+
+def _nothing_left(view: AlignedView, missing_AP: np.ndarray) -> str:
+    counts = ", ".join(f"{label} lacks {int(lost.sum())}" for label, lost in zip(view.arms, missing_AP, strict=True))
+    return (
+        f"no problem has a verified trace in every arm (of {missing_AP.shape[1]} solvable ones: {counts or 'no arms'}); "
+        "leave out the arm that fails, mend its Oracle, or set alignment.on_failure=native"
+    )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

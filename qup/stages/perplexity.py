@@ -1,0 +1,103 @@
+"""NLL and rank of every response token under the untuned student. Sharded over traces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qup.config.views import PerplexityView
+from qup.context import Context
+from qup.records import TOTALS, TRACES
+from qup.rows import TableWriter
+from qup.scoring.summary import Summary, totals
+from qup.scoring.traces import Plan, make_plan, merged
+from qup.store import Artifact, save_table
+
+Inputs = Mapping[str, Artifact]
+
+
+def plan(view: PerplexityView, inputs: Inputs, ctx: Context) -> int:
+    """Number of shards; none where all traces' scores are gathered from their pools'."""
+    return _plan(view, inputs, ctx).shards
+
+
+def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
+    """Scores some shards."""
+    import torch
+
+    from qup.models import encode_prompt, encode_response, load_model, train_stop_id
+    from qup.scoring.nll import Encoded, NllScorer
+
+    planned = _plan(view, inputs, ctx)
+    torch.set_num_threads(view.model.threads)
+    tokenizer = _tokenizer(view, inputs)
+    stop_id = train_stop_id(tokenizer, view.model.template)
+    model = load_model(view.model, _directory(inputs))
+    scorer = NllScorer(model, batch_tokens=view.perplexity.batch_tokens, rank_cap=view.perplexity.rank_cap)
+    indices = sorted(indices)
+    for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
+        ctx.check()
+        prompts = {
+            question: tuple(encode_prompt(tokenizer, view.model.template, question))
+            for question in pc.unique(table["question"]).to_pylist()
+        }
+        encoded = [
+            Encoded(prompts[question], tuple(encode_response(tokenizer, text, stop_id)))
+            for question, text in zip(table["question"].to_pylist(), table["text"].to_pylist(), strict=True)
+        ]
+        scored = scorer.score(encoded)
+        columns: dict[str, Any] = {name: table[name] for name in ("pool", "problem_id", "candidate")}
+        columns["n_prompt"] = [len(trace.prompt_ids) for trace in encoded]
+        columns["n_chars"] = pc.utf8_length(table["text"])
+        columns["token_ids"] = [trace.response_ids for trace in encoded]
+        columns["nll_T"] = [trace.nll_T for trace in scored]
+        columns["rank_T"] = [trace.rank_T for trace in scored]
+        ctx.save_shard(index, pa.table([_column(columns[field.name], field.type) for field in TRACES], schema=TRACES))
+        ctx.progress(int(planned.positions([index])[0][-1]) + 1, len(planned.traces), "traces")
+
+
+def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
+    """Writes `traces`, `totals` and `tokens`; returns the set's figures."""
+    planned = _plan(view, inputs, ctx)
+    tokenizer = _tokenizer(view, inputs)
+
+    def decode(token: int) -> str:
+        return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    summary = Summary(view.perplexity.truncate_at)
+    with TableWriter(ctx.out, "traces", TRACES) as traces, TableWriter(ctx.out, "totals", TOTALS) as sums:
+        for piece in merged(planned, inputs, ctx, {"traces": TRACES}):
+            traces.write(piece["traces"])
+            sums.write(totals(piece["traces"]))
+            summary.add(piece["traces"])
+    save_table(ctx.out, "tokens", summary.tokens(decode))
+    return summary.metrics(decode) | {"n_gathered": len(planned.traces) - len(planned.todo)}
+
+
+def _plan(view: PerplexityView, inputs: Inputs, ctx: Context) -> Plan:
+    return make_plan(inputs, ctx, "traces", view.perplexity.shard_size)
+
+
+def _directory(inputs: Inputs) -> Any:
+    return inputs["student"].directory("model") if "student" in inputs else None
+
+
+def _tokenizer(view: PerplexityView, inputs: Inputs) -> Any:
+    from qup.models import load_tokenizer
+
+    return load_tokenizer(view.model, _directory(inputs))
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.ChunkedArray):
+        return values.cast(kind)
+    if pa.types.is_list(kind):
+        lengths = np.fromiter((len(value) for value in values), np.int64, len(values))
+        flat = np.concatenate([np.asarray(value) for value in values]) if len(values) else np.zeros(0)
+        offsets = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
+        return pa.ListArray.from_arrays(offsets, pa.array(flat, kind.value_type, from_pandas=False))
+    return pa.array(values, kind)

@@ -1,0 +1,77 @@
+"""Which arm keeps most of the native trace's content: a judge orders a problem's arms, blind."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from qup.config.views import RankingView
+from qup.context import Context
+from qup.draws import uniform
+from qup.errors import InputError
+from qup.judging import RETRIES, Judged, judged, read_ranking, stream_texts
+from qup.oracle import Answer, Ask, open_oracle, retrying
+from qup.prompts import Prompt, fill, oracle_prompts
+from qup.records import RANKING
+from qup.store import Artifact, save_table
+
+TASK = "rank"
+
+
+def run(view: RankingView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Any]:
+    """Writes `ranking`: for each sampled problem that the judge ordered, each arm's rank from 1, the most kept. Resumes by the stored answers."""
+    if len(view.arms) > len(string.ascii_uppercase):
+        raise InputError(
+            f"retention.ranking=true: {len(view.arms)} arms to be ranked, at most {len(string.ascii_uppercase)} can be; set it to false"
+        )
+    prompt = oracle_prompts(view.judge)[TASK]
+    problems = judged(inputs, view.retention.sample, view.seed)
+    texts = {arm: stream_texts(inputs[f"stream.{arm}"], problems.ids) for arm in view.arms}
+    labels = string.ascii_uppercase[: len(view.arms)]
+    ranks: dict[str, dict[str, int]] = {}
+    answers: list[Answer] = []
+    oracle = open_oracle(view.judge, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / "oracle")
+    with oracle as client:
+        asks = _asks(prompt, problems, texts, view.seed)
+        for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _ordered(answer, labels) is not None, RETRIES), 1):
+            answers += tries
+            order = _ordered(tries[-1], labels)
+            if order is not None:
+                shown = dict(zip(labels, shuffled(view.arms, ask.id, view.seed), strict=True))
+                ranks[ask.id] = {shown[label]: rank for rank, label in enumerate(order, 1)}
+            ctx.progress(done, len(problems.ids), "problems")
+        spent = client.spent.as_dict()
+    rows = [(id, arm, ranks[id][arm]) for id in problems.ids if id in ranks for arm in view.arms]
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    save_table(
+        ctx.out, "ranking", pa.table([pa.array(column, field.type) for column, field in zip(columns, RANKING, strict=True)], schema=RANKING)
+    )
+    return {
+        "mean_rank": {arm: sum(rank[arm] for rank in ranks.values()) / len(ranks) if ranks else None for arm in view.arms},
+        "n": len(ranks),
+        "n_failed": len(problems.ids) - len(ranks),
+        "usd": float(sum(answer.usd for answer in answers)),
+        "input_tokens": sum(answer.input_tokens for answer in answers),
+        "output_tokens": sum(answer.output_tokens for answer in answers),
+        "prompts": {TASK: prompt.digest},
+        "spent": spent,
+    }
+
+
+def shuffled(arms: tuple[str, ...], problem_id: str, seed: int) -> list[str]:
+    """The arms in the order in which the judge sees them."""
+    return sorted(arms, key=lambda arm: uniform(seed, "rank", problem_id, arm))
+
+
+def _asks(prompt: Prompt, problems: Judged, texts: dict[str, list[str]], seed: int) -> Iterator[Ask]:
+    for p, id in enumerate(problems.ids):
+        shown = [texts[arm][p] for arm in shuffled(tuple(texts), id, seed)]
+        labelled = list(zip(string.ascii_uppercase, shown, strict=False))
+        yield Ask(id, TASK, fill(prompt, problem=problems.questions[p], reference=problems.natives[p], solutions=labelled))
+
+
+def _ordered(answer: Answer, labels: str) -> list[str] | None:
+    return read_ranking(answer.text, labels) if answer.finish == "stop" else None

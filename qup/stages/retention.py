@@ -1,0 +1,68 @@
+"""How much of the native trace's content an arm keeps, as a judge rates it (1 … 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from qup.config.views import RetentionView
+from qup.context import Context
+from qup.draws import uniform
+from qup.judging import ASPECTS, OVERALL, RETRIES, Judged, judged, read_ratings, stream_texts
+from qup.oracle import Answer, Ask, open_oracle, retrying
+from qup.prompts import Prompt, fill, oracle_prompts
+from qup.records import RETENTION
+from qup.store import Artifact, save_table
+
+TASK = "judge"
+
+
+def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Any]:
+    """Writes `retention`, one row a sampled problem in order; NaN where the judge gave no rating. Resumes by the stored answers."""
+    prompt = oracle_prompts(view.judge)[TASK]
+    pairs = judged(inputs, view.retention.sample, view.seed)
+    texts = stream_texts(inputs["stream"], pairs.ids)
+    given: dict[str, dict[str, float]] = {}
+    answers: list[Answer] = []
+    oracle = open_oracle(view.judge, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / "oracle")
+    asks = _asks(prompt, pairs, texts, view.seed)
+    with oracle as client:
+        for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _rated(answer) is not None, RETRIES), 1):
+            answers += tries
+            ratings = _rated(tries[-1])
+            if ratings is not None:
+                given[ask.id] = ratings
+            ctx.progress(done, len(pairs.ids), "problems")
+        spent = client.spent.as_dict()
+    columns = {name: [given.get(id, {}).get(name, float("nan")) for id in pairs.ids] for name in (OVERALL, *ASPECTS)}
+    columns["rating"] = columns.pop(OVERALL)
+    table = pa.table(
+        [pa.array(pairs.ids if field.name == "problem_id" else columns[field.name], field.type) for field in RETENTION], schema=RETENTION
+    )
+    save_table(ctx.out, "retention", table)
+    means = {name: float(np.nanmean(columns[name])) if given else None for name in ("rating", *ASPECTS)}
+    return {
+        "retention": means.pop("rating"),
+        **means,
+        "n": len(given),
+        "n_failed": len(pairs.ids) - len(given),
+        "usd": float(sum(answer.usd for answer in answers)),
+        "input_tokens": sum(answer.input_tokens for answer in answers),
+        "output_tokens": sum(answer.output_tokens for answer in answers),
+        "prompts": {TASK: prompt.digest},
+        "spent": spent,
+    }
+
+
+def _asks(prompt: Prompt, pairs: Judged, texts: list[str], seed: int) -> Iterator[Ask]:
+    """The two traces of each problem, named A and B in an order that a draw decides, the same for every arm."""
+    for id, question, native, text in zip(pairs.ids, pairs.questions, pairs.natives, texts, strict=True):
+        shown = (native, text) if uniform(seed, "order", id) < 0.5 else (text, native)
+        yield Ask(id, TASK, fill(prompt, problem=question, solutions=list(zip("AB", shown, strict=True))))
+
+
+def _rated(answer: Answer) -> dict[str, float] | None:
+    return read_ratings(answer.text) if answer.finish == "stop" else None

@@ -1,0 +1,291 @@
+"""One trace for each aligned problem: which of the pools' verified candidates enters the stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qup import rows
+from qup.candidates.problems import kept_rollouts
+from qup.config.views import StreamView
+from qup.context import Context
+from qup.errors import InputError
+from qup.records import STREAM
+from qup.scoring.totals import pool_totals
+from qup.selection import SCORES_READ, Groups, random_rows, select, within_correlation
+from qup.store import Artifact, save_table
+
+Inputs = Mapping[str, Artifact]
+NATIVE = "native"
+"""Pool and status of a native trace that stands in where an arm has no verified candidate."""
+SHOWN = 10
+"""Problems named in a refusal."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates of the aligned problems, sorted by problem, pool (in the view's order) and candidate. Axis N."""
+
+    problem_N: np.ndarray
+    pool_N: np.ndarray
+    candidate_N: np.ndarray
+    row_N: np.ndarray
+    """Row in the pool's table."""
+
+    def __len__(self) -> int:
+        return len(self.problem_N)
+
+    def take(self, index: np.ndarray) -> Candidates:
+        """Some of the rows."""
+        return Candidates(self.problem_N[index], self.pool_N[index], self.candidate_N[index], self.row_N[index])
+
+
+def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
+    """Writes `stream`, one row an aligned problem in order; returns its figures.
+
+    Raises InputError where a problem has no trace and none may stand in, where scores are missing or NaN, and where
+    a selection other than random has nothing to choose from.
+    """
+    ids = inputs["aligned"].table("aligned", ["problem_id"])["problem_id"]
+    eligible, flagged = _candidates(view, inputs, ids)
+    groups = Groups.of(eligible.problem_N)
+    owner_G = eligible.problem_N[groups.start_P]
+    names = ids.take(pa.array(owner_G)).to_pylist()
+    _refuse_pointless(view, groups)
+    scores = _scores(view, inputs, ids, eligible)
+    seed = view.selection.seed or 0
+    randomly = random_rows(groups, names, seed)
+    chosen = select(view.selection.name, groups, names, seed, **scores, weight=view.selection.weight)
+    ctx.check()
+    lacking = np.setdiff1d(np.arange(len(ids)), owner_G)
+    standing, native = _stand_ins(view, inputs, ids, lacking, flagged)
+    picked = _merge(eligible.take(chosen), standing)
+    table = _rows(view, inputs, ids, picked, native)
+    table = _annotated(view, inputs, ids, table, eligible, groups, owner_G, randomly)
+    save_table(ctx.out, "stream", table)
+    differs = chosen != randomly
+    reward, nll = scores.get("reward_N"), scores.get("nll_N")
+    status = pc.value_counts(table["status"]).to_pylist()
+    return {
+        "n": table.num_rows,
+        "selection": view.selection.name,
+        "weight": view.selection.weight if view.selection.name == "joint" else None,
+        "pool_size": float(len(eligible) / len(ids)),
+        "share_multi": float((groups.count_P >= 2).sum() / len(ids)),
+        "share_not_random": float(differs.sum() / len(ids)),
+        "n_correct_stream": int(pc.sum(table["correct"]).as_py() or 0),
+        "n_flagged": int(sum(entry["counts"] for entry in status if entry["values"] == "flagged")),
+        "n_native": int(sum(entry["counts"] for entry in status if entry["values"] == NATIVE)),
+        "n_unscored": int(sum(np.isnan(value).sum() for name, value in scores.items() if name != "chars_N")),
+        "mean_chars": float(pc.mean(pc.utf8_length(table["text"])).as_py()),
+        "from_pool": {entry["values"]: entry["counts"] for entry in pc.value_counts(table["pool"]).to_pylist()},
+        "within_correlation": None if reward is None or nll is None else within_correlation(groups, reward, nll),
+        "traces_digest": _digest(table),
+    }
+
+
+def _candidates(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray) -> tuple[Candidates, Candidates]:
+    """Eligible candidates, and (for keep_flagged) the others that have a text."""
+    eligible: list[Candidates] = []
+    flagged: list[Candidates] = []
+    for number, pool in enumerate(view.pools):
+        table = inputs[f"pool.{pool}"].table("candidates", ["problem_id", "candidate", "eligible", "verdict"])
+        owner = rows.positions(table["problem_id"], ids)
+        candidate, good = np.asarray(table["candidate"]), np.asarray(table["eligible"])
+        wordless = np.asarray(pc.is_in(table["verdict"], pa.array(["empty", "error", "refused", "echo"])))
+        for found, marked in ((eligible, good), (flagged, ~good & ~wordless)):
+            row = np.flatnonzero((owner >= 0) & marked)
+            found.append(Candidates(owner[row], np.full(len(row), number), candidate[row], row))
+    return _sorted(eligible), _sorted(flagged)
+
+
+def _sorted(parts: list[Candidates]) -> Candidates:
+    whole = _joined(parts)
+    return whole.take(np.lexsort((whole.candidate_N, whole.pool_N, whole.problem_N)))
+
+
+def _joined(parts: list[Candidates]) -> Candidates:
+    fields = ("problem_N", "pool_N", "candidate_N", "row_N")
+    return Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+def _merge(chosen: Candidates, standing: Candidates) -> Candidates:
+    whole = _joined([chosen, standing])
+    return whole.take(np.argsort(whole.problem_N, kind="stable"))
+
+
+def _refuse_pointless(view: StreamView, groups: Groups) -> None:
+    if view.selection.name != "random" and not (groups.count_P > 1).any():
+        raise InputError(
+            f"selection={view.selection.name} cannot matter: in the pool {'+'.join(view.pools)} every problem has one candidate; "
+            "use selection=random, or a pool with several (source=student, source.samples, refinement.input=all, source=student+oracle)"
+        )
+
+
+def _scores(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, eligible: Candidates) -> dict[str, np.ndarray]:
+    """What the selection reads, for every eligible candidate; NaN where a trace did not fit the reward model."""
+    wanted = SCORES_READ[view.selection.name]
+    scores: dict[str, np.ndarray] = {}
+    if view.selection.name == "shortest":
+        scores["chars_N"] = np.zeros(len(eligible))
+    for name, columns in (("reward", ("reward_N",)), ("nll", ("nll_N", "ratio_N"))):
+        if name in wanted:
+            scores |= {column: np.full(len(eligible), np.nan) for column in columns}
+    for number, pool in enumerate(view.pools):
+        mine = np.flatnonzero(eligible.pool_N == number)
+        if "chars_N" in scores:
+            scores["chars_N"][mine] = _lengths(inputs[f"pool.{pool}"])[eligible.row_N[mine]]
+        keys = pa.table({"problem_id": ids.take(pa.array(eligible.problem_N[mine])), "candidate": pa.array(eligible.candidate_N[mine])})
+        for name in wanted:
+            _refuse_others(inputs[f"{name}.{pool}"], inputs[f"pool.{pool}"], f"{name}.{pool}")
+        if "reward" in wanted:
+            scores["reward_N"][mine] = _rewards(inputs[f"reward.{pool}"], pool, keys)
+        if "nll" in wanted:
+            totals = pool_totals(inputs[f"nll.{pool}"])
+            found = _found(totals, keys, f"nll.{pool}")
+            nll, tokens, rank = (np.asarray(totals[column])[found].astype(float) for column in ("nll", "n_tokens", "rank"))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                scores["nll_N"][mine] = _finite(nll / tokens, keys, f"nll.{pool}")
+                scores["ratio_N"][mine] = rank / nll
+    if view.selection.name != "rank_surprisal":
+        scores.pop("ratio_N", None)
+    return scores
+
+
+def _refuse_others(scored: Artifact, pool: Artifact, name: str) -> None:
+    """Scores of other traces than this pool's, by the keys and digests in their manifest."""
+    traces = scored.manifest.get("inputs", {}).get("traces")
+    if traces is not None and traces["key"] != pool.key and traces["digest"] != pool.digest:
+        raise InputError(f"{name} ({scored.stage}/{scored.key}) holds scores of candidates/{traces['key']}, not of {pool.stage}/{pool.key}")
+
+
+def _lengths(pool: Artifact) -> np.ndarray:
+    """Characters of every row's text."""
+    parts = [np.asarray(pc.utf8_length(batch.column(0))) for batch in rows.batches(pool, "candidates", ["text"])]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _rewards(scored: Artifact, pool: str, keys: pa.Table) -> np.ndarray:
+    table = scored.table("scores", ["problem_id", "candidate", "score", "fits"])
+    found = _found(table, keys, f"reward.{pool}")
+    score, fits = np.asarray(table["score"])[found], np.asarray(table["fits"])[found]
+    _finite(np.where(fits, score, 0.0), keys, f"reward.{pool}")
+    return np.where(fits, score, np.nan)
+
+
+def _found(scored: pa.Table, keys: pa.Table, name: str) -> np.ndarray:
+    found = rows.match(keys, scored)
+    if (found < 0).any():
+        raise InputError(f"{name}: no score for {int((found < 0).sum())} of {len(found)} candidates: {_listed(keys, found < 0)}")
+    return found
+
+
+def _finite(values: np.ndarray, keys: pa.Table, name: str) -> np.ndarray:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise InputError(f"{name}: the score of {int(bad.sum())} candidates is no finite number: {_listed(keys, bad)}")
+    return values
+
+
+def _listed(keys: pa.Table, marked: np.ndarray) -> str:
+    """Problem and candidate of the first marked rows."""
+    entries = keys.take(pa.array(np.flatnonzero(marked)[:SHOWN])).to_pylist()
+    more = ", …" if marked.sum() > SHOWN else ""
+    return ", ".join(f"problem {entry['problem_id']} candidate {entry['candidate']}" for entry in entries) + more
+
+
+def _stand_ins(
+    view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, lacking: np.ndarray, flagged: Candidates
+) -> tuple[Candidates, pa.Table | None]:
+    """What stands in for problems without a verified candidate: flagged candidates, else native traces (pool −1)."""
+    policy = view.alignment.on_failure
+    if not len(lacking):
+        return flagged.take(np.zeros(0, np.int64)), None
+    if policy == "drop":
+        listed = ", ".join(ids.take(pa.array(lacking[:SHOWN])).to_pylist())
+        raise InputError(
+            f"the stream of {'+'.join(view.pools)} does not cover the {len(ids)} aligned problems: {len(lacking)} have no verified trace: "
+            f"{listed}{', …' if len(lacking) > SHOWN else ''}"
+        )
+    used = flagged.take(np.zeros(0, np.int64))
+    if policy == "keep_flagged":
+        mine = flagged.take(np.flatnonzero(np.isin(flagged.problem_N, lacking)))
+        used = mine.take(Groups.of(mine.problem_N).start_P)
+    native_P = np.setdiff1d(lacking, used.problem_N)
+    solvable = inputs["solvable"].table("solvable", ["problem_id", "kept"])
+    where = rows.positions(ids.take(pa.array(native_P)), solvable["problem_id"])
+    table = kept_rollouts(inputs["rollouts"], solvable.take(pa.array(where)), ["problem_id", "sample", "text", "correct"])
+    owner = rows.positions(table["problem_id"], ids)
+    own = Candidates(owner, np.full(len(owner), -1), np.asarray(table["sample"]), np.arange(len(owner)))
+    return _joined([used, own]), table
+
+
+def _rows(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, picked: Candidates, native: pa.Table | None) -> pa.Table:
+    """Columns problem_id, pool, candidate, text, correct, status of the picked candidates, in their order."""
+    parts, order = [], []
+    for number in sorted(set(picked.pool_N.tolist())):
+        mine = np.flatnonzero(picked.pool_N == number)
+        mine = mine[np.argsort(picked.row_N[mine], kind="stable")]
+        order.append(mine)
+        if number < 0:
+            assert native is not None
+            table = native.take(pa.array(picked.row_N[mine])).rename_columns(["problem_id", "candidate", "text", "correct"])
+            status = pa.array([NATIVE] * len(mine), pa.string())
+        else:
+            columns = ["problem_id", "candidate", "text", "correct", "status", "eligible"]
+            table = rows.take(inputs[f"pool.{view.pools[number]}"], "candidates", picked.row_N[mine], columns)
+            status = pc.if_else(table["eligible"], table["status"], "flagged")
+        pool = pa.array([view.pools[number] if number >= 0 else NATIVE] * len(mine), pa.string())
+        own = {name: table[name] for name in ("problem_id", "candidate", "text", "correct")}
+        parts.append(pa.table({**own, "pool": pool, "status": status}))
+    back = np.argsort(np.concatenate(order), kind="stable")
+    table = pa.concat_tables(parts).take(pa.array(back))
+    covered = np.array_equal(rows.positions(table["problem_id"], ids), np.arange(len(ids)))
+    if not covered:
+        raise InputError(f"the stream of {'+'.join(view.pools)} does not cover the aligned problems in their order")
+    return table
+
+
+def _annotated(
+    view: StreamView,
+    inputs: Inputs,
+    ids: pa.ChunkedArray,
+    table: pa.Table,
+    eligible: Candidates,
+    groups: Groups,
+    owner_G: np.ndarray,
+    randomly: np.ndarray,
+) -> pa.Table:
+    """Adds question, the random rule's choice and the number of eligible candidates."""
+    problems = inputs["problems"].table("problems", ["problem_id", "question"])
+    found = rows.positions(ids, problems["problem_id"])
+    if (found < 0).any():
+        raise InputError(f"aligned problem {ids[int(np.flatnonzero(found < 0)[0])].as_py()!r} is not among the problems")
+    names = np.full(len(ids), "", object)
+    names[owner_G] = [
+        f"{view.pools[pool]}/{candidate}" for pool, candidate in zip(eligible.pool_N[randomly], eligible.candidate_N[randomly], strict=True)
+    ]
+    count_P = np.zeros(len(ids), np.int32)
+    count_P[owner_G] = groups.count_P
+    columns = {name: table[name] for name in table.column_names}
+    columns["question"] = problems["question"].take(pa.array(found))
+    columns["random_candidate"] = pa.array(names.tolist(), pa.string())
+    columns["n_eligible"] = pa.array(count_P)
+    return pa.table({name: columns[name] for name in STREAM.names}).cast(STREAM)
+
+
+def _digest(table: pa.Table) -> str:
+    """Of the traces alone, in order: equal for two selections that chose the same texts."""
+    hasher = hashlib.sha256()
+    for batch in table.select(["problem_id", "text"]).to_batches(max_chunksize=rows.BATCH):
+        for identity, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+            for part in (identity, text):
+                data = part.encode("utf-8", "surrogatepass")
+                hasher.update(len(data).to_bytes(8, "little") + data)
+    return hasher.hexdigest()

@@ -1,0 +1,7 @@
+"""Tracking beside the store: the local log is the truth, W&B shows it, and nothing that W&B does can hurt a run."""
+
+from qup.tracking.spec import Spec, cell_config, run_id, study_folder
+from qup.tracking.sync import sync_study
+from qup.tracking.tracker import Tracker, open_tracker
+
+__all__ = ["Spec", "Tracker", "cell_config", "open_tracker", "run_id", "study_folder", "sync_study"]

@@ -1,0 +1,161 @@
+"""`qup sync STUDY`: every run of a study into W&B from what the store holds, as often as one likes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qup.config.fingerprint import build
+from qup.config.schema import Tracking
+from qup.errors import InputError
+from qup.store import Artifact, Store
+from qup.tracking.spec import HISTORY, Spec, flat, lines_of, read_history, run_id, spec_of, write_beside
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SYNCED = "synced.json"
+
+
+@dataclass(frozen=True)
+class _Run:
+    spec: Spec
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    report: Path | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of everything that is shown."""
+        content: list[Any] = [asdict(self.spec), self.history, self.summary]
+        if self.report is not None:
+            content.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in _media(self.report)})
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def sync_study(folder: Path, console: Console) -> int:
+    """Replays a study's runs; what is there already is left alone. Returns 1 where some could not be sent.
+
+    Raises InputError where the study was not launched with tracking.
+    """
+    record = json.loads((folder / "study.json").read_text())
+    store = Store(folder.resolve().parent.parent) if folder.resolve().parent.name == "studies" else Store(record["store"])
+    tracking = build(Tracking, record["cells"][0]["config"]["tracking"]) if record["cells"] else Tracking()
+    if tracking.name == "none":
+        raise InputError(
+            f"{record['name']}: launched with tracking=none, so there is no project to sync to; launch it again with tracking=wandb"
+        )
+    counts = {"sent": 0, "there already": 0, "failed": 0}
+    for run in _runs(record, store, tracking, folder):
+        outcome = _sync(run, folder / "wandb" / run.spec.id)
+        counts[outcome] += 1
+        if outcome == "failed":
+            console.print(
+                f"not sent: {run.spec.name} (see {folder / 'wandb' / run.spec.id / 'follower.log'})", highlight=False, markup=False
+            )
+    where = "offline files under" if any(True for _ in (folder / "wandb").glob("*/wandb/offline-run-*")) else "online, local logs under"
+    console.print(
+        f"{', '.join(f'{count} {name}' for name, count in counts.items() if count or name == 'sent')}; {where} {folder / 'wandb'}",
+        soft_wrap=True,
+    )
+    return 1 if counts["failed"] else 0
+
+
+def _runs(record: Mapping[str, Any], store: Store, tracking: Tracking, folder: Path) -> list[_Run]:
+    made: dict[str, _Run] = {}
+    for cell in record["cells"]:
+        labels = {
+            "study": record["name"],
+            "cell": cell["label"],
+            "model": cell["config"]["model"]["name"],
+            "stream": cell["config"]["stream"]["name"],
+        }
+        for kind in ("train", "evaluate"):
+            key = cell["stages"].get(kind)
+            run = _run(store, tracking, kind, key, labels, cell["config"], cell["stages"]) if key else None
+            if run is not None:
+                made.setdefault(run.spec.id, run)
+    report = folder / "report"
+    if (report / "cells.csv").exists():
+        from qup.tracking.replay import report_summary
+
+        config = {"cells": [cell["label"] for cell in record["cells"]]}
+        spec = spec_of(
+            tracking, identity=record["name"], kind="report", labels={"study": record["name"], "cell": record["name"]}, config=config
+        )
+        made[spec.id] = _Run(spec, [], report_summary(report), report)
+    return list(made.values())
+
+
+def _run(
+    store: Store, tracking: Tracking, kind: str, key: str, labels: Mapping[str, str], config: Mapping[str, Any], stages: Mapping[str, Any]
+) -> _Run | None:
+    """One stage's run: from its artifact, or from what it has written so far."""
+    artifact = store.get_sound(kind, key)
+    identity = str(artifact.manifest.get("adopted_from") or key) if artifact is not None else key
+    spec = spec_of(tracking, identity=identity, kind=kind, labels=labels, config=config)
+    if artifact is None:
+        history = read_history(store.work(kind, key) / "steps.jsonl")
+        return _Run(spec, history, {}) if history else None
+    history = read_history(artifact.file("steps.jsonl")) if artifact.has("steps.jsonl") else []
+    if tracking.artifacts:
+        spec = replace(spec, references=_references(store, artifact, kind, stages))
+    return _Run(spec, history, flat(artifact.metrics))
+
+
+def _references(store: Store, artifact: Artifact, kind: str, stages: Mapping[str, Any]) -> dict[str, str]:
+    if kind != "train":
+        return {}
+    found = {f"model-{artifact.key}": str(artifact.path / "model")} if artifact.has("model") else {}
+    if stages.get("stream") and store.exists("stream", stages["stream"]):
+        found[f"dataset-{stages['stream']}"] = str(store.path("stream", stages["stream"]))
+    return found
+
+
+def _sync(run: _Run, folder: Path) -> str:
+    """Sends one run in a process of its own, unless exactly this was sent before."""
+    digest = run.digest
+    try:
+        known = json.loads((folder / SYNCED).read_text())
+    except (OSError, ValueError):
+        known = {}
+    there = run.spec.mode == "online" or any((folder / "wandb").glob("offline-run-*/*.wandb"))
+    if known.get("digest") == digest and there:
+        return "there already"
+    run.spec.save(folder)
+    write_beside(folder / HISTORY, lines_of(run.history))
+    write_beside(folder / "summary.json", json.dumps(run.summary, default=str))
+    from qup.tracking.tracker import follower_environment
+
+    arguments = [sys.executable, "-m", "qup.tracking.sync", str(folder), *([str(run.report)] if run.report is not None else [])]
+    with (folder / "follower.log").open("ab") as out:
+        status = subprocess.run(
+            arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=follower_environment(), check=False
+        ).returncode
+    if status:
+        return "failed"
+    write_beside(folder / SYNCED, json.dumps({"digest": digest, "mode": run.spec.mode}))
+    return "sent"
+
+
+def _media(report: Path) -> list[Path]:
+    return [report / "cells.csv", *sorted((report / "figures").glob("*.png"))]
+
+
+def _replay_folder(folder: Path, report: Path | None) -> None:
+    from qup.tracking.replay import replay
+
+    spec = replace(Spec.load(folder), steps=None)
+    replay(spec, folder, spec.history(folder), json.loads((folder / "summary.json").read_text()), report)
+
+
+__all__ = ["run_id", "sync_study"]
+
+if __name__ == "__main__":
+    _replay_folder(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

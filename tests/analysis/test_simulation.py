@@ -1,0 +1,170 @@
+"""The statistics on simulated studies whose truth is known: coverage, family-wise error, power. Training noise included."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from qup.analysis.power import Design, design_of, detectable, power
+from qup.analysis.statistics import bootstrap, coefficients, components, estimate, holm
+
+PAPER = (500, 272, 30, 40, 675)
+PAPER_MEANS = (0.7, 0.2, 0.08, 0.4, 0.3)
+
+
+@dataclass(frozen=True)
+class World:
+    """Checkpoints solving problems: logit(p) = difficulty + arm + seed + seed × problem, k Bernoulli samples each."""
+
+    sizes: tuple[int, ...]
+    means: tuple[float, ...]
+    samples: int
+    seed_sd: float
+    crossed_sd: float = 0.3
+    arm_sd: float = 0.7
+
+    def arms(self, rng: np.random.Generator, arms: int, seeds: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Observed accuracies, one [P, M, A] a benchmark in points, and each checkpoint's own true total [M, A]."""
+        seed_MA = rng.normal(0, self.seed_sd, (seeds, arms))
+        strata, truth = [], np.zeros((seeds, arms))
+        for n, mean in zip(self.sizes, self.means, strict=True):
+            p_PMA = self.chances(rng, n, mean, seed_MA)
+            strata.append(100 * rng.binomial(self.samples, p_PMA) / self.samples)
+            truth += 100 * self.expected(rng, mean, seed_MA) / len(self.sizes)
+        return strata, truth
+
+    def chances(self, rng: np.random.Generator, n: int, mean: float, seed_MA: np.ndarray) -> np.ndarray:
+        seeds, arms = seed_MA.shape
+        base = rng.normal(math.log(mean / (1 - mean)) * 1.6, 2.0, (n, 1, 1))
+        logit = base + rng.normal(0, self.arm_sd, (n, 1, arms)) + seed_MA + rng.normal(0, self.crossed_sd, (n, seeds, arms))
+        return 1 / (1 + np.exp(-logit))
+
+    def expected(self, rng: np.random.Generator, mean: float, seed_MA: np.ndarray) -> np.ndarray:
+        """True mean accuracy over the population of problems, for each checkpoint."""
+        spread = math.sqrt(2.0**2 + self.arm_sd**2 + self.crossed_sd**2)
+        nodes, weight = np.polynomial.hermite_e.hermegauss(40)
+        logit = math.log(mean / (1 - mean)) * 1.6 + spread * nodes[:, None, None] + seed_MA
+        return (weight[:, None, None] / weight.sum() / (1 + np.exp(-logit))).sum(axis=0)
+
+
+def covers(world: World, seeds: int, runs: int, seed: int) -> float:
+    """Share of 95 % intervals of a paired difference that hold the truth: of the recipe, or of the checkpoints."""
+    rng = np.random.default_rng(seed)
+    weights = coefficients(world.sizes)
+    hits = 0
+    for _ in range(runs):
+        strata, truth_MA = world.arms(rng, 2, seeds)
+        differences = [one[:, :, 0] - one[:, :, 1] for one in strata]
+        value = sum(w * d.mean() for w, d in zip(weights, differences, strict=True))
+        truth = 0.0 if seeds >= 3 else float((truth_MA[:, 0] - truth_MA[:, 1]).mean())
+        hits += abs(value - truth) <= components(differences, weights).half_width(0.05)
+    return hits / runs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "means", "seeds", "seed_sd", "low"),
+    [
+        ((150,), (0.3,), 1, 0.15, 0.93),
+        ((600,), (0.5,), 1, 0.15, 0.93),
+        (PAPER, PAPER_MEANS, 1, 0.15, 0.93),
+        ((150,), (0.3,), 3, 0.3, 0.93),
+        ((600,), (0.5,), 3, 0.02, 0.93),
+        ((600,), (0.5,), 3, 0.3, 0.93),
+        ((600,), (0.5,), 5, 0.15, 0.93),
+        (PAPER, PAPER_MEANS, 3, 0.05, 0.93),
+        (PAPER, PAPER_MEANS, 3, 0.3, 0.93),
+        ((30,), (0.1,), 1, 0.15, 0.90),
+        ((40,), (0.4,), 3, 0.15, 0.90),
+    ],
+)
+def test_intervals_of_paired_differences_cover(sizes, means, seeds, seed_sd, low) -> None:
+    runs = 1500 if sum(sizes) <= 600 else 700
+    share = covers(World(sizes, means, 4, seed_sd), seeds, runs, seed=sum(sizes) + seeds)
+    error = 2 * math.sqrt(0.05 * 0.95 / runs)
+    assert low - error <= share <= (0.97 if low > 0.9 else 0.985) + error, share
+
+
+@pytest.mark.parametrize(
+    ("sizes", "means", "low"),
+    [((150,), (0.1,), 0.93), ((500,), (0.7,), 0.93), (PAPER, PAPER_MEANS, 0.93), ((30,), (0.2,), 0.90), ((40,), (0.5,), 0.90)],
+)
+def test_bootstrap_intervals_of_an_arm_cover(sizes, means, low) -> None:
+    world, rng = World(sizes, means, 4, 0.15), np.random.default_rng(5)
+    runs = 1000
+    _strata, truth_MA = world.arms(rng, runs, 1)
+    made = []
+    weights = coefficients(sizes)
+    for n, mean in zip(sizes, means, strict=True):
+        made.append(
+            np.concatenate([100 * rng.binomial(4, world.chances(rng, n, mean, truth_MA[:, [c]] * 0)) / 4 for c in range(runs)], axis=1)[
+                :, :, 0
+            ]
+        )
+    truth = sum(w * 100 * world.expected(rng, mean, np.zeros((1, 1)))[0, 0] for w, mean in zip(weights, means, strict=True))
+    share = np.mean([one.low <= truth <= one.high for one in bootstrap(made, weights, bounds=(0, 100), resamples=1500)])
+    error = 2 * math.sqrt(0.05 * 0.95 / runs)
+    assert low - error <= share <= (0.97 if low > 0.9 else 0.985) + error, share
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.02), (3, 0.3)])
+def test_family_wise_error_stays_at_six_percent(seeds, seed_sd) -> None:
+    """Eight arms against a baseline, none of them different."""
+    world, rng = World((300, 60, 300), (0.5, 0.3, 0.7), 4, seed_sd), np.random.default_rng(11)
+    weights = coefficients(world.sizes)
+    runs, wrong = 500, 0
+    for _ in range(runs):
+        strata, _ = world.arms(rng, 9, seeds)
+        p = []
+        for arm in range(1, 9):
+            differences = [one[:, :, arm] - one[:, :, 0] for one in strata]
+            value = float(sum(w * d.mean() for w, d in zip(weights, differences, strict=True)))
+            parts = components(differences, weights)
+            p.append(0.0 if abs(value) > parts.half_width(0.05 / 8) else 1.0)
+        wrong += min(holm(p)) < 0.05
+    assert wrong / runs <= 0.06 + 1.7 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_p_values_are_dual_to_intervals() -> None:
+    rng = np.random.default_rng(3)
+    for seeds in (1, 3, 5):
+        strata = [rng.normal(2, 20, (80, seeds)) + rng.normal(0, 1, (1, seeds)) for _ in range(2)]
+        weights = coefficients([80, 80])
+        found = estimate(strata, weights)
+        assert components(strata, weights).half_width(found.p) == pytest.approx(abs(found.value), rel=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6])
+def test_power_is_within_three_points_of_the_formula(seeds) -> None:
+    design = Design((200, 100), (0.5, 0.5), 4, seeds, (300.0, 500.0), (60.0, 60.0), (2000.0, 1600.0), 1.0 if seeds > 1 else 0.0)
+    effect = detectable(design, wanted=0.7)
+    rng, runs, found = np.random.default_rng(seeds), 3000, 0
+    weights = coefficients(design.sizes)
+    for _ in range(runs):
+        seed_M = rng.normal(0, math.sqrt(design.seed), seeds)
+        strata = [
+            effect
+            + rng.normal(0, math.sqrt(between), (n, 1))
+            + seed_M
+            + rng.normal(0, math.sqrt(crossed + noise / design.samples), (n, seeds))
+            for n, between, crossed, noise in zip(design.sizes, design.problem, design.interaction, design.noise, strict=True)
+        ]
+        value = sum(w * d.mean() for w, d in zip(weights, strata, strict=True))
+        found += abs(value) > components(strata, weights).half_width(0.05)
+    assert abs(found / runs - power(effect, design)) <= 0.03
+
+
+def test_variance_components_are_recovered() -> None:
+    design = Design((2000, 1500), (0.5, 0.5), 4, 40, (300.0, 500.0), (60.0, 90.0), (2000.0, 1600.0), 4.0)
+    rng = np.random.default_rng(0)
+    seed_M = rng.normal(0, 2.0, 40)
+    strata = [
+        rng.normal(0, math.sqrt(b), (n, 1)) + seed_M + rng.normal(0, math.sqrt(c + e / 4), (n, 40))
+        for n, b, c, e in zip(design.sizes, design.problem, design.interaction, design.noise, strict=True)
+    ]
+    found = design_of(strata, coefficients(design.sizes), design.noise, 4)
+    np.testing.assert_allclose(found.problem, design.problem, rtol=0.1)
+    np.testing.assert_allclose(found.interaction, design.interaction, rtol=0.1)
+    assert found.seed == pytest.approx(4.0, rel=0.5)

@@ -1,0 +1,231 @@
+"""Paths and hub names become contents, by which keys know them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qup.config import contents
+from qup.config.compose import Composer
+from qup.config.contents import CACHE, Digests
+from qup.config.fingerprint import digest, fields
+from qup.config.hub import Hub
+from qup.config.resolve import UNRESOLVED, resolve, resolve_grid
+from qup.config.schema import Config
+from qup.errors import ConfigError, InputError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ROWS = '{"question": "1+1?", "answer": "2"}\n{"question": "2+2?", "answer": "4"}\n'
+
+
+class FakeApi:
+    """Counts its calls; raises what it is given."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls: list[tuple[str, str | None]] = []
+        self.error = error
+
+    def model_info(self, name: str, *, revision: str | None, timeout: float) -> Any:
+        self.calls.append((name, revision))
+        if self.error:
+            raise self.error
+        return SimpleNamespace(sha=COMMIT)
+
+    dataset_info = model_info
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    path = tmp_path / "problems.jsonl"
+    path.write_text(ROWS)
+    return path
+
+
+def _by_path(composer: Composer, path: Path) -> Config:
+    given = [f"problems.path={path}", "problems.question=question", "problems.answer=answer", "problems.gold=plain"]
+    return composer.cell(["problems=mawps", "judge=none", "reward=[]", *given])
+
+
+def _hub(composer: Composer, *more: str) -> Config:
+    return composer.cell(["problems=numina_cot", "model=qwen2_5_math_1_5b", "evaluation=avg16", "reward=[]", "judge=none", *more])
+
+
+def test_a_file_is_known_by_its_bytes_wherever_it_lies(composer: Composer, problems: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "copy.jsonl"
+    elsewhere.write_text(ROWS)
+    store = tmp_path / "store"
+    first, second = (resolve(_by_path(composer, path), store).problems for path in (problems, elsewhere))
+    assert first.content
+    assert digest(fields(first)) == digest(fields(second))
+    elsewhere.write_text(ROWS + '{"question": "3+3?", "answer": "6"}\n')
+    assert resolve(_by_path(composer, elsewhere), store).problems.content != first.content
+
+
+def test_a_relative_path_becomes_absolute(composer: Composer, problems: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(problems.parent)
+    assert resolve(_by_path(composer, Path("problems.jsonl")), Path("store")).problems.path == str(problems)
+
+
+def test_a_lab_cell_needs_no_content(composer: Composer, tmp_path: Path) -> None:
+    cell = composer.cell(["experiment=lab"])
+    assert resolve(cell, tmp_path / "store") == cell
+    assert not (tmp_path / "store").exists()
+
+
+def test_every_fault_of_files_is_told_at_once(composer: Composer, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(ROWS + "{oops\n")
+    cell = _by_path(composer, bad)
+    benchmarks = {"x": replace(cell.evaluation.benchmarks["two_steps"], lab=None, path=str(tmp_path / "gone.jsonl"))}
+    with pytest.raises(ConfigError) as caught:
+        resolve(replace(cell, evaluation=replace(cell.evaluation, benchmarks=benchmarks)), tmp_path / "store")
+    assert {fault.key for fault in caught.value.faults} == {"problems.path", "evaluation.benchmarks.x.path"}
+    assert "row 3" in str(caught.value) or "line 3" in str(caught.value)
+
+
+def test_hub_names_become_commits_each_asked_once(composer: Composer, tmp_path: Path) -> None:
+    api = FakeApi()
+    cells = [_hub(composer, f"seed={seed}") for seed in range(3)]
+    resolved = resolve_grid(cells, tmp_path, hub=Hub(api)).cells
+    assert {cell.model.content for cell in resolved} == {COMMIT}
+    assert {cell.model.revision for cell in resolved} == {COMMIT}
+    assert resolved[0].model.path == "Qwen/Qwen2.5-Math-1.5B"
+    assert {benchmark.content for benchmark in resolved[0].evaluation.benchmarks.values()} == {COMMIT}
+    assert {benchmark.content for benchmark in resolved[0].problems.decontaminate_against.values()} == {COMMIT}
+    assert len(api.calls) == len(set(api.calls)) == 7
+
+
+def test_a_pinned_revision_is_not_asked_for(composer: Composer, tmp_path: Path) -> None:
+    api = FakeApi(OSError("no network"))
+    cell = resolve_grid([_hub(composer, f"model.revision={'a' * 40}")], tmp_path, dry_run=True, hub=Hub(api)).cells[0]
+    assert cell.model.content == "a" * 40
+
+
+def test_without_the_hub_a_dry_run_goes_on_and_says_so(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    api = FakeApi(OSError("no network"))
+    found = resolve_grid([_hub(composer, "model.revision=v1")], tmp_path, dry_run=True, hub=Hub(api))
+    assert found.cells[0].model.content == f"{UNRESOLVED}Qwen/Qwen2.5-Math-1.5B@v1"
+    assert "model.path=Qwen/Qwen2.5-Math-1.5B@v1" in found.unresolved
+    assert len(api.calls) == 1, "an unreachable hub is not asked again and again"
+
+
+def test_without_the_hub_a_launch_is_refused_with_what_to_do(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(InputError, match="pin each by the revision=") as caught:
+        resolve_grid([_hub(composer)], tmp_path, hub=Hub(FakeApi(OSError("no network"))))
+    assert "\n  model.path=Qwen/Qwen2.5-Math-1.5B@main\n" in str(caught.value)
+
+
+def test_what_was_downloaded_before_tells_the_commit_offline(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    ref = tmp_path / "hub" / "models--Qwen--Qwen2.5-Math-1.5B" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text(COMMIT)
+    found = resolve_grid([_hub(composer)], tmp_path, dry_run=True, hub=Hub(FakeApi(OSError("no network"))))
+    assert found.cells[0].model.content == COMMIT
+
+
+def test_a_name_that_the_hub_does_not_have_is_a_fault(composer: Composer, tmp_path: Path) -> None:
+    from huggingface_hub.errors import HFValidationError
+
+    with pytest.raises(ConfigError, match=r"model\.path='Qwen/Qwen2\.5-Math-1\.5B': the hub has no such model"):
+        resolve_grid([_hub(composer)], tmp_path, dry_run=True, hub=Hub(FakeApi(HFValidationError("no such repository"))))
+
+
+def test_an_error_of_our_own_is_not_taken_for_a_missing_network(composer: Composer, tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        resolve_grid([_hub(composer)], tmp_path, dry_run=True, hub=Hub(FakeApi(KeyError("bug"))))
+
+
+def test_an_oracle_that_nobody_asks_is_not_looked_at(composer: Composer, tmp_path: Path) -> None:
+    api = FakeApi()
+    resolve_grid([_hub(composer, "oracle=vllm", "stream=slm_rft")], tmp_path, hub=Hub(api))
+    assert "Qwen/Qwen2.5-Math-72B-Instruct" not in {name for name, _ in api.calls}
+    asked = resolve_grid([_hub(composer, "oracle=vllm", "stream=oracle_refined")], tmp_path, hub=Hub(api)).cells[0]
+    assert asked.oracle.revision == COMMIT
+
+
+def test_a_prompt_file_enters_by_its_text(composer: Composer, tmp_path: Path) -> None:
+    prompt = tmp_path / "refine.txt"
+    prompt.write_text("[system]\nMend it.\n[user]\n{problem} {solution} {ending}\n")
+    cell = composer.cell(["stream=oracle_refined", f"+oracle.prompts={{refine: {prompt}}}"])
+    first = resolve(cell, tmp_path / "store")
+    assert first.oracle.prompts["refine"].startswith("[system]\nMend it.")
+    assert resolve(first, tmp_path / "store") == first
+    prompt.write_text("[system]\nMend it well.\n[user]\n{problem} {solution} {ending}\n")
+    assert digest(fields(resolve(cell, tmp_path / "store").oracle)) != digest(fields(first.oracle))
+
+
+def test_a_recorded_oracle_is_known_by_its_answers(composer: Composer, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("{}\n")
+    cell = composer.cell(["stream=oracle_refined", "oracle=recorded", f"oracle.path={answers}"])
+    assert resolve(cell, tmp_path / "store").oracle.content == Digests(tmp_path).of(answers)
+
+
+def test_a_folder_is_known_by_names_and_bytes_without_hidden_files(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "sub" / "weights").write_bytes(b"abc")
+    first = Digests(tmp_path).of(folder)
+    (folder / ".cache").write_text("x")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.pyc").write_text("x")
+    assert Digests(tmp_path).of(folder) == first
+    (folder / "sub" / "weights").rename(folder / "sub" / "other")
+    assert Digests(tmp_path).of(folder) != first
+
+
+def _age(path: Path, seconds: float) -> None:
+    when = time.time() - seconds
+    os.utime(path, (when, when))
+
+
+def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, path = tmp_path / "store", tmp_path / "file"
+    store.mkdir()
+    path.write_bytes(b"one")
+    _age(path, 60)
+    kept = Digests(store)
+    first = kept.of(path)
+    kept.save()
+    assert json.loads((store / CACHE).read_text())[str(path)][2] == first
+    read: list[Path] = []
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *args, **more: (read.append(self), opened(self, *args, **more))[1])
+    assert Digests(store).of(path) == first
+    assert path not in read
+    path.write_bytes(b"two")
+    assert Digests(store).of(path) != first
+    assert path in read
+
+
+def test_a_file_that_just_changed_is_not_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    kept = Digests(tmp_path)
+    kept.of(path)
+    kept.save()
+    assert not (tmp_path / CACHE).exists()
+    assert contents.SETTLED_NS >= 1_000_000_000
+
+
+def test_a_store_that_cannot_be_written_or_a_broken_cache_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    _age(path, 60)
+    (tmp_path / "blocked").write_text("a file where the store should be")
+    kept = Digests(tmp_path / "blocked")
+    assert kept.of(path)
+    kept.save()
+    (tmp_path / CACHE).write_text("{broken")
+    assert Digests(tmp_path).of(path) == kept.of(path)

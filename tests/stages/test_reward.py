@@ -1,0 +1,100 @@
+"""The reward stage: scores per trace, traces that do not fit, gathering."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from qup.config.schema import Reward
+from qup.config.views import RewardView
+from qup.errors import InputError
+from qup.records import CANDIDATES, PROBLEMS, SCORES, STREAM
+from qup.scoring.rewards import RewardModel, load_reward_tokenizer
+from qup.stages import reward
+from tests.helpers.artifacts import CANDIDATE, artifact, context, rows, run_sharded
+from tests.scoring.test_formats import classifier
+from tests.scoring.test_pooling import last_token, server
+
+IDS = [f"p{index}" for index in range(6)]
+__all__ = ["server"]
+
+
+def text(p, c):
+    return f"so {p} + {c} = {p + c}" + " then" * (80 if (p, c) == (2, 1) else p)
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory):
+    _, made = classifier(tmp_path_factory.mktemp("rm"))
+    return RewardView("tiny", Reward(**{**vars(made), "format": "skywork_v2", "max_length": 60, "shard_size": 4, "batch_tokens": 128}))
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    problems = [{"problem_id": name, "question": f"find {p} ?"} for p, name in enumerate(IDS)]
+    candidates = [
+        {"problem_id": name, "candidate": c, "text": text(p, c), "eligible": p != 1 or c == 0}
+        for p, name in enumerate(IDS)
+        for c in range(2)
+    ]
+    return {
+        "problems": artifact(tmp_path, "problems", problems=rows(PROBLEMS, problems, answer="1", solution="")),
+        "traces": artifact(tmp_path, "candidates", candidates=rows(CANDIDATES, candidates, **CANDIDATE)),
+    }
+
+
+def run(root, view, inputs, name="ctx"):
+    return run_sharded(reward, view, inputs, context(root, name), "reward")
+
+
+def test_each_eligible_candidate_is_scored_and_long_ones_are_counted(tmp_path, view, inputs):
+    made = run(tmp_path, view, inputs)
+    table = made.table("scores").to_pylist()
+    assert made.table("scores").schema.equals(SCORES)
+    assert [(entry["problem_id"], entry["candidate"]) for entry in table] == [
+        (n, c) for p, n in enumerate(IDS) for c in range(2) if p != 1 or c == 0
+    ]
+    model, tokenizer = RewardModel(view.reward, "tiny"), load_reward_tokenizer(view.reward, "tiny")
+    for entry in table:
+        p, c = int(entry["problem_id"][1:]), entry["candidate"]
+        ids = model.format.encode(tokenizer, f"find {p} ?", text(p, c))
+        assert entry["n_tokens"] == len(ids)
+        assert entry["fits"] == ((p, c) != (2, 1))
+        assert math.isnan(entry["score"]) if not entry["fits"] else entry["score"] == pytest.approx(model.score([ids])[0], abs=1e-5)
+    fitting = [entry["score"] for entry in table if entry["fits"]]
+    assert made.metrics["mean"] == pytest.approx(sum(fitting) / len(fitting))
+    assert (made.metrics["n"], made.metrics["n_fit"], made.metrics["n_unfit"]) == (11, 10, 1)
+
+
+def test_a_streams_scores_are_gathered_from_its_pool(tmp_path, view, inputs, monkeypatch):
+    pool = run(tmp_path, view, inputs)
+    chosen = [
+        {"pool": "student", "problem_id": name, "candidate": 0, "text": text(p, 0), "question": f"find {p} ?"} for p, name in enumerate(IDS)
+    ]
+    stream = artifact(tmp_path, "stream", stream=rows(STREAM, chosen, correct=True, status="ok", random_candidate="", n_eligible=1))
+    given = {"problems": inputs["problems"], "traces": stream}
+    computed = run(tmp_path, view, given, "computed")
+    monkeypatch.setattr(reward, "shard", None)
+    gathered = run(tmp_path, view, given | {"pool.student": pool}, "gathered")
+    assert gathered.metrics["n_gathered"] == len(IDS)
+    assert {entry["pool"] for entry in gathered.table("scores").to_pylist()} == {"student"}
+    for name in ("problem_id", "candidate", "pool", "fits"):
+        assert gathered.table("scores")[name].equals(computed.table("scores")[name])
+    assert gathered.metrics["mean"] == pytest.approx(computed.metrics["mean"], abs=1e-5)
+
+
+def test_a_pooling_server_scores_the_same_token_ids(tmp_path, view, inputs, server):
+    server["reply"] = last_token
+    served = RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm", "base_url": server["url"]}))
+    made = run(tmp_path, served, inputs)
+    assert {entry["score"] for entry in made.table("scores").to_pylist() if entry["fits"]} == {6.0}
+    tokenizer = load_reward_tokenizer(view.reward, "tiny")
+    from qup.scoring.formats import FORMATS
+
+    assert FORMATS["skywork_v2"].encode(tokenizer, "find 0 ?", text(0, 0)) in [ids for _, body in server["bodies"] for ids in body["input"]]
+
+
+def test_a_pooling_server_needs_an_address(tmp_path, view, inputs):
+    with pytest.raises(InputError, match=r"reward.tiny.base_url is empty"):
+        run(tmp_path, RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm"})), inputs)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qup.config.schema import Zero
+from qup.errors import InputError, Interrupted, StoreError
+from qup.training.checkpoint import Checkpoints, State
+from tests.training.world import Workshop, furthest, same
+
+LOG = logging.getLogger("qup.test")
+
+
+def lines(work: Workshop) -> list[dict[str, float]]:
+    entries = [json.loads(line) for line in (work.work / "steps.jsonl").read_text().splitlines()]
+    return [{name: entry[name] for name in ("step", "loss", "nll", "grad_norm", "lr")} for entry in entries]
+
+
+@pytest.mark.parametrize("zero", [Zero(0), Zero(1), Zero(2), Zero(3), Zero(3, True)], ids=str)
+def test_stopped_and_resumed_is_bit_for_bit_undisturbed(shop: Callable[..., Workshop], zero: Zero) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train(zero=zero, dropout=0.1)
+    with pytest.raises(Interrupted, match="after step 2 of 5"):
+        cut.train(zero=zero, dropout=0.1, stop_at=2)
+    cut.progress.clear()
+    cut.train(zero=zero, dropout=0.1)
+    assert cut.progress[0][0] == 3
+    assert same(cut.weights(), whole.weights())
+    assert lines(cut) == lines(whole)
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_stopped_at_any_step(shop: Callable[..., Workshop], step: int) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train()
+    with pytest.raises(Interrupted):
+        cut.train(stopping=lambda: len(cut.progress) >= step)
+        raise Interrupted("the last step ends the run")
+    cut.train()
+    assert same(cut.weights(), whole.weights())
+    assert [line["step"] for line in lines(cut)] == [1, 2, 3, 4, 5]
+
+
+def test_steps_behind_the_checkpoint_are_not_logged_twice(workshop: Workshop) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill() -> bool:
+        if len(workshop.progress) >= 3:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        workshop.train(checkpoint_steps=2, stopping=kill)
+    assert [line["step"] for line in lines(workshop)] == [1, 2, 3]
+    with (workshop.work / "steps.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    workshop.train(checkpoint_steps=2)
+    assert [line["step"] for line in lines(workshop)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("zero", [Zero(0), Zero(1), Zero(2), Zero(3)], ids=str)
+@pytest.mark.parametrize("there_and_back", [(1, 2), (2, 1)], ids=str)
+def test_resumed_on_another_number_of_ranks(shop: Callable[..., Workshop], zero: Zero, there_and_back: tuple[int, int]) -> None:
+    before, after = there_and_back
+    whole, cut = shop("whole"), shop("cut")
+    whole.train(zero=zero)
+    cut.train(zero=zero, tasks=before, checkpoint_steps=3)
+    cut.progress.clear()
+    cut.train(zero=zero, tasks=after)
+    assert cut.progress[0][0] >= 4
+    assert [line["step"] for line in lines(cut)] == [1, 2, 3, 4, 5]
+    assert furthest(cut.weights(), whole.weights()) < 1e-5
+    assert not list(cut.checkpoints.glob("universal-*"))
+
+
+def test_another_zero_stage_is_refused_with_the_way_out(workshop: Workshop) -> None:
+    with pytest.raises(Interrupted):
+        workshop.train(zero=Zero(1), stop_at=2)
+    with pytest.raises(InputError, match=r"zero.stage=3: .* written under stage 1; go on with zero=stage1"):
+        workshop.train(zero=Zero(3))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "flipped"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    shop: Callable[..., Workshop], damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train()
+    with pytest.raises(Interrupted):
+        cut.train(checkpoint_steps=2, stop_at=4)
+    shard = next((cut.checkpoints / "step-00000004").glob("*optim_states.pt"))
+    content = bytearray(shard.read_bytes())
+    if damage == "truncated":
+        shard.write_bytes(content[: len(content) // 2])
+    elif damage == "missing":
+        shard.unlink()
+    else:
+        content[len(content) // 2] ^= 0xFF
+        shard.write_bytes(content)
+    cut.progress.clear()
+    cut.train()
+    assert cut.progress[0][0] == 3
+    assert "checkpoint of step 4 is damaged" in caplog.text
+    assert same(cut.weights(), whole.weights())
+
+
+def test_all_checkpoints_damaged_starts_anew(workshop: Workshop) -> None:
+    with pytest.raises(Interrupted):
+        workshop.train(stop_at=2)
+    for shard in workshop.checkpoints.glob("step-*/*.pt"):
+        shard.write_bytes(b"")
+    workshop.progress.clear()
+    workshop.train()
+    assert workshop.progress[0][0] == 1
+
+
+def test_half_written_checkpoints_are_not_seen(workshop: Workshop) -> None:
+    with pytest.raises(Interrupted):
+        workshop.train(stop_at=2)
+    half = workshop.checkpoints / "step-00000003"
+    half.mkdir()
+    (half / "mp_rank_00_model_states.pt").write_bytes(b"torn")
+    workshop.progress.clear()
+    workshop.train()
+    assert workshop.progress[0][0] == 3
+
+
+def test_a_checkpoint_of_another_key_is_refused(workshop: Workshop) -> None:
+    with pytest.raises(Interrupted):
+        workshop.train(key="one", stop_at=2)
+    with pytest.raises(StoreError, match="belongs to stage 'one', this is 'other'"):
+        workshop.train(key="other")
+
+
+def test_no_more_than_two_checkpoints_stay(workshop: Workshop) -> None:
+    workshop.train(checkpoint_steps=1)
+    assert sorted(path.name for path in workshop.checkpoints.glob("step-*")) == ["step-00000004", "step-00000005"]
+
+
+def test_the_previous_checkpoint_stays_until_the_next_is_whole(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key", LOG)
+    for step in (1, 2, 3):
+        path = checkpoints.path(step)
+        path.mkdir()
+        (path / "a.bin").write_bytes(b"x" * step)
+        if step < 3:
+            checkpoints.publish(State(step, "key", 1, 1, 1))
+    assert [checkpoint.state.step for checkpoint in checkpoints.whole()] == [2, 1]
+
+
+def _small_files(work: Workshop, limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        work.train(stopping=lambda: False, checkpoint_steps=3)
+    except StoreError as error:
+        (work.root / "error").write_text(str(error))
+
+
+def test_disk_full_while_saving_keeps_the_last_whole_one(shop: Callable[..., Workshop]) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train()
+    with pytest.raises(Interrupted):
+        cut.train(stop_at=2)
+    child = multiprocessing.get_context("fork").Process(target=_small_files, args=(cut, 100_000))
+    child.start()
+    child.join()
+    error = (cut.root / "error").read_text()
+    assert "checkpoint of step 3 could not be written" in error and "the one of step 2 is whole" in error
+    assert [path.name for path in cut.checkpoints.glob("step-*")] == ["step-00000002"]
+    cut.train()
+    assert same(cut.weights(), whole.weights())
+
+
+def test_a_directory_in_use_is_refused(workshop: Workshop) -> None:
+    checkpoints = Checkpoints(workshop.checkpoints, "key", LOG)
+    with checkpoints.hold(), pytest.raises(StoreError, match="in use by process"), Checkpoints(workshop.checkpoints, "key", LOG).hold(0.2):
+        pass

@@ -1,0 +1,101 @@
+"""Streams, jobs and contexts for training tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from qup.config.schema import Model, Resources, Tracking, Trainer, Zero
+from qup.config.views import TrainView
+from qup.context import Context, write_table
+from qup.records import STREAM
+from qup.training.job import Job
+from qup.training.launch import train
+
+TRAINER = Trainer(objective="sft", dtype="float32", lr=1e-3, batch_size=8, seed=0, max_length=64, warmup_ratio=0.0)
+
+
+def stream_table(rows: list[tuple[str, str, str]]) -> pa.Table:
+    """(problem_id, question, text) as a stream."""
+    filled = [{"problem_id": name, "question": question, "text": text, "pool": "student", "candidate": 0} for name, question, text in rows]
+    return pa.Table.from_pylist([{column: row.get(column) for column in STREAM.names} for row in filled], schema=STREAM)
+
+
+def some_rows(n: int, seed: int = 0, shortest: int = 3, longest: int = 40) -> list[tuple[str, str, str]]:
+    draw = random.Random(seed)
+    words = ["so", "the", "answer", "is", "we", "get", "then", "find", "total", "left", "step", ".", "=", "+"]
+    rows = []
+    for i in range(n):
+        text = " ".join(draw.choice([*words, str(draw.randrange(50))]) for _ in range(draw.randint(shortest, longest)))
+        rows.append((f"p{i}", f"find {draw.randrange(50)} + {draw.randrange(50)} ?", text))
+    return rows
+
+
+def write_stream(path: Path, n: int, **shape: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(stream_table(some_rows(n, **shape)), path)
+    return path
+
+
+class Workshop:
+    """One stage run's folders. `train` runs it, as often as wanted, on what the last run left."""
+
+    def __init__(self, root: Path, student: Path, stream: Path) -> None:
+        self.root, self.student, self.stream = root, student, stream
+        self.work, self.out = root / "work", root / "out"
+        for folder in (self.work, self.out):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.progress: list[tuple[float, float, str]] = []
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.work / "checkpoints"
+
+    def view(self, zero: Zero = Zero(), model: dict[str, Any] | None = None, **trainer: Any) -> TrainView:  # noqa: B008
+        student = Model(name="tiny", path=str(self.student), template="tokenizer", device="cpu", **(model or {}))
+        return TrainView(student, replace(TRAINER, **trainer), zero, Tracking(), {"cell": "tiny/sft"})
+
+    def train(
+        self,
+        *,
+        zero: Zero = Zero(),  # noqa: B008
+        tasks: int = 1,
+        key: str = "key",
+        stopping: Callable[[], bool] = lambda: False,
+        stop_at: int | None = None,
+        env: dict[str, str] | None = None,
+        **trainer: Any,
+    ) -> dict[str, Any]:
+        """Runs the stage; `stop_at` asks it to stop once so many steps are done."""
+
+        def progress(done: float, total: float, unit: str) -> None:
+            self.progress.append((done, total, unit))
+
+        def stop() -> bool:
+            return stopping() or (stop_at is not None and bool(self.progress) and self.progress[-1][0] >= stop_at)
+
+        ctx = Context(self.out, self.work, self.root, Resources(tasks=tasks, mem="2G"), key, progress=progress, stopping=stop)
+        job = Job(self.view(zero, **trainer), self.stream, None, self.work, self.out, key, "2G", {"stream": "s1"})
+        return train(job, ctx, env or {})
+
+    def weights(self, name: str = "model") -> dict[str, Any]:
+        from safetensors.torch import load_file
+
+        return load_file(self.out / name / "model.safetensors")
+
+
+def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    """Bit for bit."""
+    import torch
+
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def furthest(left: dict[str, Any], right: dict[str, Any]) -> float:
+    """Largest difference, relative to the tensor's norm."""
+    return max(float((left[name] - right[name]).norm() / right[name].norm()) for name in right)
