@@ -1,6 +1,6 @@
 """NLL and rank of every response token of a stream, against a padded batched loop over full logits.
 
-    python -m benchmarks.perplexity [--data DIR] [--traces 24] [--batch N]
+    python -m benchmarks.perplexity [--data DIR] [--traces 16] [--batch N]
 
 Real traces in their own order; SmolLM2-135M with its 49k vocabulary, and a small random body under 151,936 entries.
 Each way runs in a process of its own: CPU seconds of one thread, and the peak of memory above the loaded model.
@@ -33,7 +33,7 @@ BATCH = {"smollm2": 8, "wide": 4}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="where the real files lie")
-    parser.add_argument("--traces", type=int, default=24, help="traces scored")
+    parser.add_argument("--traces", type=int, default=16, help="traces scored")
     parser.add_argument("--batch", type=int, help=f"rows of the padded loop; {BATCH} where none")
     parser.add_argument("--child", nargs=4, metavar=("KIND", "WAY", "INPUT", "OUTPUT"), help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -9,7 +9,7 @@ from datetime import datetime
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
@@ -32,7 +32,7 @@ class LocalLauncher(Launcher):
         from qup.errors import QupError
         from qup.launch.study import launch
 
-        composer = Composer(self._context.config_loader, OmegaConf.to_container(self._config.hydra.overrides.hydra))
+        composer = Composer(self._context.config_loader, list(self._config.hydra.overrides.hydra))
         cells = composer.grid(job_overrides, now=self._began)
         if initial_job_idx > 0:
             cells = [replace(cell, study=replace(cell.study, extend=True)) for cell in cells]

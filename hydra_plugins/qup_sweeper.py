@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 
 class QupSweeper(Sweeper):
@@ -25,7 +25,7 @@ class QupSweeper(Sweeper):
         from qup.config.compose import Composer
         from qup.config.sweeps import checked_grid, expand
 
-        composer = Composer(self._context.config_loader, OmegaConf.to_container(self._config.hydra.overrides.hydra))
+        composer = Composer(self._context.config_loader, list(self._config.hydra.overrides.hydra))
         lists = expand(composer, arguments)
         launcher = Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=self._task, config=self._config)
         where = getattr(launcher, "where", None)

@@ -61,7 +61,7 @@ def taken_out(alpha: float, share: float, seed_df: float) -> float:
 
     `share` is interaction ÷ problem part; it and the degrees of freedom are rounded to the side that subtracts less.
     """
-    rounded = min(1.0, math.ceil(max(share, 0.01) * 20) / 20)
+    rounded = min(1.0, math.ceil(max(share, 0.01) * 10) / 10)
     return float(
         np.interp(
             math.log(min(max(alpha, ALPHAS[0]), ALPHAS[-1])), np.log(ALPHAS), _table(rounded, float(math.floor(min(seed_df, MOST_DF))))

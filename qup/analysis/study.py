@@ -135,9 +135,6 @@ class Shelf:
     def missing(self, cell: Cell) -> list[str]:
         """Stage kinds of a cell that are not in the store, of those its row is read from."""
         wanted = ("stream", "reward", "perplexity", "retention", "train", "evaluate", "evaluate_at")
-        found = [
-            f"{column}.{name}" if name else column
-            for column, kind, name, key in cell.refs()
-            if column in wanted and self.get(kind, key) is None
-        ]
+        absent = [(column, name) for column, kind, name, key in cell.refs() if column in wanted and self.get(kind, key) is None]
+        found = [f"{column}.{name}" if name else column for column, name in sorted(absent, key=lambda one: wanted.index(one[0]))]
         return list(dict.fromkeys(found))

@@ -38,12 +38,15 @@ class LabOracle:
 
     @staticmethod
     def answer(messages: Sequence[dict[str, str]], *, seed: int, attempt: int, cfg: Settings) -> dict[str, Any]:
-        """{text, finish_reason, prompt_tokens, completion_tokens}, tokens being words."""
+        """A chat completion as an HTTP Oracle returns it; tokens are words."""
         system, user = messages[0]["content"], messages[-1]["content"]
         task = system.splitlines()[0].removeprefix("Task:").strip()
         text = _respond(task, user, seed, attempt, cfg)
         read = sum(len(message["content"].split()) for message in messages)
-        return {"text": text, "finish_reason": "stop", "prompt_tokens": read, "completion_tokens": len(text.split())}
+        return {
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": read, "completion_tokens": len(text.split())},
+        }
 
 
 def _respond(task: str, user: str, seed: int, attempt: int, cfg: Settings) -> str:

@@ -66,6 +66,7 @@ def train_outcome_model(
 
     ids = {word: index for index, word in enumerate(tokenizer.vocabulary())}
     torch.manual_seed(lab.seed)
+    settings: dict[str, Any] = {"num_labels": 1}
     config = LlamaConfig(
         vocab_size=len(ids),
         hidden_size=64,
@@ -73,10 +74,10 @@ def train_outcome_model(
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=256,
-        num_labels=1,
         pad_token_id=ids["<pad>"],
         bos_token_id=ids["<bos>"],
         eos_token_id=ids["<eos>"],
+        **settings,
     )
     model = LlamaForSequenceClassification(config)
     data = labelled(lab.seed, lab.traces + HELD_OUT, ids)

@@ -26,7 +26,8 @@ def generate(cfg: LabProblems) -> Iterator[Problem]:
     if cfg.min_steps > cfg.max_steps:
         raise InputError(f"lab problems: min_steps={cfg.min_steps} is above max_steps={cfg.max_steps}")
     rng = random.Random(bits(cfg.seed, "problems", cfg.min_steps, cfg.max_steps, cfg.max_value))
-    role, seen, repeats = role_of_seed(cfg.seed), set(), 0
+    role, repeats = role_of_seed(cfg.seed), 0
+    seen: set[str] = set()
     while len(seen) < cfg.n:
         problem = draw(rng, role, cfg.min_steps, cfg.max_steps, cfg.max_value)
         if problem.question in seen:

@@ -1,7 +1,7 @@
 """The student: loading it, and turning text into the ids it reads and back. Light until something is loaded."""
 
 from qup.models.check import check_model
-from qup.models.load import context_length, load_model, load_tokenizer, local_path
+from qup.models.load import context_length, load_configs, load_model, load_tokenizer, local_path, placed
 from qup.models.tokens import decode_response, encode_prompt, encode_response, stop_ids, train_stop_id
 
 __all__ = [
@@ -10,9 +10,11 @@ __all__ = [
     "decode_response",
     "encode_prompt",
     "encode_response",
+    "load_configs",
     "load_model",
     "load_tokenizer",
     "local_path",
+    "placed",
     "stop_ids",
     "train_stop_id",
 ]

@@ -71,7 +71,7 @@ def load_tokenizer(model: Model, directory: Path | None = None) -> Any:
     """The student's tokenizer; `directory` is an artifact's, else `model.path` says. InputError where there is none."""
     from transformers import AutoTokenizer
 
-    place = _quick(whence(model, directory))
+    place = placed(model, directory)
     try:
         return AutoTokenizer.from_pretrained(place.name, **place.arguments)
     except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ def load_model(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    place = _quick(whence(model, directory))
+    place = placed(model, directory)
     arguments = {
         **place.arguments,
         "dtype": getattr(torch, dtype or model.dtype),
@@ -133,8 +133,25 @@ def context_length(model: Model, config: Any) -> int:
     return min(value for value in (model.context, limit) if value is not None)
 
 
-def _quick(place: Whence) -> Whence:
-    """A local GGUF file replaced by its dequantised copy, which loads a hundred times faster; made on first use."""
+def load_configs(model: Model, directory: Path | None = None) -> tuple[Any, Any]:
+    """Configuration and generation configuration (None where there is none), without weights."""
+    from transformers import AutoConfig, GenerationConfig
+
+    place = placed(model, directory)
+    try:
+        config = AutoConfig.from_pretrained(place.name, **place.arguments)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model.path={directory or model.path}: no configuration could be loaded ({_line(error)})") from None
+    try:
+        generation = GenerationConfig.from_pretrained(place.name, revision=place.revision)
+    except OSError:
+        generation = None
+    return config, generation
+
+
+def placed(model: Model, directory: Path | None = None) -> Whence:
+    """`whence`, a local GGUF file replaced by its dequantised copy, which loads a hundred times faster; made on first use."""
+    place = whence(model, directory)
     if place.gguf_file is None or not (Path(place.name) / place.gguf_file).is_file():
         return place
     file = Path(place.name) / place.gguf_file

@@ -155,8 +155,8 @@ class RecordedBackend:
             return json.loads(file.read(length))
 
 
-def make_backend(oracle: Oracle, base_url: str | None = None) -> Backend:
-    """The backend that a configuration names; `base_url` is where a started vLLM server listens."""
+def make_backend(oracle: Oracle, work: Path, log: logging.Logger) -> Backend:
+    """The backend that a configuration names; nothing is started or sent yet. A server's log goes to `work`. Raises InputError."""
     if oracle.backend == "lab":
         return LabBackend(oracle)
     if oracle.backend == "recorded":
@@ -166,8 +166,9 @@ def make_backend(oracle: Oracle, base_url: str | None = None) -> Backend:
     if oracle.backend == "openai":
         return ChatBackend(oracle, oracle.base_url, {"backend": "openai", "endpoint": endpoint(oracle.base_url)})
     if oracle.backend == "vllm":
-        served = {"backend": "vllm", "revision": oracle.revision, "content": oracle.content}
-        return ChatBackend(oracle, base_url, served)
+        from qup.oracle.vllm import VllmBackend
+
+        return VllmBackend(oracle, work, log)
     raise InputError(f"oracle.backend={oracle.backend!r}: this stage asks an Oracle; choose lab, recorded, openai or vllm")
 
 

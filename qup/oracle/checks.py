@@ -15,7 +15,7 @@ USABLE = ("ok", "prose", "unchanged")
 """With these the text can be verified. prose: a solution was found between talk about it, which was taken away."""
 
 _REFUSAL = re.compile(
-    r"^\W*(i['’]?m (very |really )?sorry|sorry|i apologi[sz]e|i (can(no|['’])t|am unable|am not able|won['’]t|will not|must decline)|as an ai\b|unfortunately,? i )"
+    r"^\W*(i(['’]?m| am) (very |really |so )?sorry|sorry|i apologi[sz]e|i (can(no|['’])t|am unable|am not able|won['’]t|will not|must decline)|as an ai\b|unfortunately,? i )"
     r"(?=.*\b(can(no|['’])t|unable|not able|won['’]t|will not|decline|help|assist|comply|provide)\b)",
     re.IGNORECASE | re.DOTALL,
 )

@@ -68,7 +68,7 @@ class OracleClient:
         self._oracle, self._folder, self._stopping, self._progress, self._log = oracle, folder, stopping, progress, log
         if oracle.mode == "batch" and oracle.backend != "openai":
             raise InputError(f"oracle.mode=batch: needs oracle.backend=openai, and is {oracle.backend!r}; choose mode=chat")
-        self._backend: Backend = make_backend(oracle)
+        self._backend: Backend = make_backend(oracle, ledger or folder, log)
         self._store = AnswerStore(folder / "answers") if self._backend.stored else None
         self._ledger = Ledger(ledger)
         self._budget = Budget(oracle, max_usd, self._ledger)

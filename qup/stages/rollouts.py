@@ -1,96 +1,127 @@
-"""Stage: the student's responses to the training problems, verified. Sharded over problems."""
+"""The student's own responses to the training problems, verified. Sharded over problems."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.answers.verifier import Verifier
 from qup.config.views import RolloutsView
 from qup.context import Context
-from qup.errors import InputError
-from qup.generation.backends import open_backend
-from qup.generation.verified import draw_and_judge, keep_facts, read_facts
 from qup.records import ROLLOUTS
-from qup.store import Artifact, save_table
+from qup.rows import TableWriter
+from qup.store import Artifact
 
 Inputs = Mapping[str, Artifact]
 
 
 def plan(view: RolloutsView, inputs: Inputs, ctx: Context) -> int:
-    """Number of shards; InputError where there is no problem."""
-    rows = int(inputs["problems"].metrics["n"])
-    if not rows:
-        raise InputError("problems: none is left; see what `problems` excluded in its manifest")
-    return -(-rows // view.rollouts.sampling.shard_size)
+    """Number of shards of `rollouts.sampling.shard_size` problems."""
+    count = inputs["problems"].table("problems", ["problem_id"]).num_rows
+    return -(-count // view.rollouts.sampling.shard_size)
 
 
 def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
-    """Draws and verifies some shards with one loaded model."""
-    problems = inputs["problems"].table("problems", ["problem_id", "question", "answer"])
-    size, n = view.rollouts.sampling.shard_size, view.rollouts.sampling.n
-    directory = inputs["student"].directory("model") if "student" in inputs else None
-    backend = open_backend(view.model, directory, view.rollouts.sampling, ctx.log, ctx.work)
-    try:
-        keep_facts(backend, ctx)
-        with Verifier(view.rollouts.timeout_s) as verifier:
-            for done, index in enumerate(indices):
-                ctx.check()
-                ctx.progress(done * size * n, len(indices) * size * n, "samples")
-                rows = problems.slice(index * size, size).to_pydict()
-                modes = [view.rollouts.extraction] * len(rows["problem_id"])
-                found = draw_and_judge(backend, verifier, rows["problem_id"], rows["question"], rows["answer"], modes, ctx)
-                ctx.save_shard(
-                    index,
-                    pa.table(
-                        {
-                            "problem_id": [rows["problem_id"][one.problem] for one in found],
-                            "sample": [one.sample for one in found],
-                            "text": [one.text for one in found],
-                            "token_ids": [one.drawn.token_ids for one in found],
-                            "logprob_T": [one.drawn.logprob_T for one in found],
-                            "finish": [one.drawn.finish for one in found],
-                            "extracted": [one.extracted for one in found],
-                            "correct": [one.correct for one in found],
-                            "verdict": [one.verdict for one in found],
-                            "eligible": [one.correct and one.drawn.finish == "stop" and bool(one.text.strip()) for one in found],
-                        },
-                        schema=ROLLOUTS,
-                    ),
-                )
-    finally:
-        backend.close()
+    """Draws and verifies some shards. Raises InputError where prompts do not fit the context, before anything is drawn."""
+    from qup.answers import Verifier
+    from qup.generation import Student, open_backend
+    from qup.generation.responses import Problem, respond, with_facts
+
+    sampling, size = view.rollouts.sampling, view.rollouts.sampling.shard_size
+    table = inputs["problems"].table("problems", ["problem_id", "question", "answer"])
+    student = Student.open(view.model, _directory(inputs))
+    student.check_prompts(table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)
+    shards = -(-table.num_rows // size)
+    others = sum(min(size, table.num_rows - index * size) for index in range(shards) if ctx.has_shard(index))
+    mine = 0
+    with open_backend(student, sampling, ctx) as backend, Verifier(view.rollouts.timeout_s) as verifier:
+        for index in sorted(indices):
+            ctx.check()
+            part = table.slice(index * size, size)
+            problems = [Problem(row["problem_id"], row["question"], row["answer"], view.rollouts.extraction) for row in part.to_pylist()]
+            before = others + mine
+            answered = respond(
+                backend,
+                student,
+                sampling,
+                problems,
+                verifier,
+                lambda done, before=before: ctx.progress(before + done, table.num_rows, "problems"),  # type: ignore[misc]
+            )
+            ctx.save_shard(index, with_facts(_rows(problems, answered.responses_PS), answered.facts))
+            mine += len(problems)
 
 
 def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
-    """Writes the table `rollouts`."""
-    table = pa.concat_tables(ctx.load_shard(index) for index in range(plan(view, inputs, ctx)))
-    save_table(ctx.out, "rollouts", table)
-    correct, stopped = table["correct"], pc.equal(table["finish"], "stop")
-    lengths = pc.list_value_length(table["token_ids"])
-    by_problem = table.group_by("problem_id").aggregate([("correct", "sum")])["correct_sum"].to_pylist()
-    facts = read_facts(ctx.work)
-    limit = min(view.rollouts.sampling.max_new_tokens, int(str(facts["context"])))
+    """Writes `rollouts` shard by shard; returns counts, the histogram of correct-of-n and what the draws depended on."""
+    from qup.generation.responses import Facts, sampling_facts
 
-    def count(mask: Any) -> int:
+    facts, counts, histogram = Facts(), Counter[str](), np.zeros(view.rollouts.sampling.n + 1, np.int64)
+    with TableWriter(ctx.out, "rollouts", ROLLOUTS) as writer:
+        for index in range(plan(view, inputs, ctx)):
+            table = ctx.load_shard(index)
+            writer.write(table)
+            facts.add(table)
+            counts.update(_counts(table))
+            per_problem = table.group_by("problem_id", use_threads=False).aggregate([("correct", "sum")])
+            histogram += np.bincount(np.asarray(per_problem["correct_sum"], dtype=np.int64), minlength=len(histogram))
+    samples = max(counts["n_samples"], 1)
+    return {
+        **counts,
+        "n_problems": int(histogram.sum()),
+        "mean_tokens": counts["tokens"] / samples,
+        "accuracy": 100 * counts["correct"] / samples,
+        "correct_of_n": histogram.tolist(),
+        "clamped": facts.clamped,
+        **facts.same,
+        "sampling": sampling_facts(view.rollouts.sampling),
+    }
+
+
+def _directory(inputs: Inputs) -> Path | None:
+    return inputs["student"].directory("model") if "student" in inputs else None
+
+
+def _rows(problems: Sequence[Any], responses_PS: Sequence[Sequence[Any]]) -> pa.Table:
+    rows = [
+        {
+            "problem_id": problem.name,
+            "sample": number,
+            "text": response.text,
+            "token_ids": response.sample.token_ids,
+            "logprob_T": response.sample.logprob_T,
+            "finish": response.sample.finish,
+            "extracted": response.extracted,
+            "correct": response.correct,
+            "verdict": response.verdict,
+            "eligible": response.eligible,
+        }
+        for problem, responses in zip(problems, responses_PS, strict=True)
+        for number, response in enumerate(responses)
+    ]
+    return pa.table({field.name: pa.array([row[field.name] for row in rows], field.type) for field in ROLLOUTS}, schema=ROLLOUTS)
+
+
+def _counts(table: pa.Table) -> dict[str, int]:
+    cut = pc.equal(table["finish"], "length")
+    empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(table["text"])), 0)
+
+    def total(mask: Any) -> int:
         return int(pc.sum(mask).as_py() or 0)
 
     return {
-        "n_problems": len(by_problem),
         "n_samples": table.num_rows,
-        "tokens": int(pc.sum(lengths).as_py() or 0),
-        "correct": count(correct),
-        "accuracy": 100.0 * count(correct) / max(1, table.num_rows),
-        "eligible": count(table["eligible"]),
-        "correct_cut_off": count(pc.and_(correct, pc.invert(stopped))),
-        "truncated": count(pc.invert(stopped)),
-        "empty": count(pc.equal(pc.utf8_trim_whitespace(table["text"]), "")),
-        "clamped": count(pc.and_(pc.invert(stopped), pc.less(lengths, limit))),
-        "no_answer": count(pc.equal(table["verdict"], "no_answer")),
-        "timeouts": count(pc.equal(table["verdict"], "timeout")),
-        "histogram": [by_problem.count(k) for k in range(view.rollouts.sampling.n + 1)],
-        **facts,
+        "tokens": total(pc.list_value_length(table["token_ids"])),
+        "truncated": total(cut),
+        "empty": total(empty),
+        "correct": total(table["correct"]),
+        "eligible": total(table["eligible"]),
+        "correct_cut_off": total(pc.and_(cut, table["correct"])),
+        "no_answer": total(pc.equal(table["verdict"], "no_answer")),
+        "timeouts": total(pc.equal(table["verdict"], "timeout")),
     }

@@ -1,4 +1,4 @@
-"""Stage: the fixed problem set, and the trace that slm_rft keeps of each problem."""
+"""The fixed problem set of every stream: problems with at least one rollout that is right and ended by a stop id."""
 
 from __future__ import annotations
 
@@ -13,47 +13,73 @@ from qup.context import Context
 from qup.draws import choose
 from qup.errors import InputError
 from qup.records import SOLVABLE
+from qup.rows import positions
 from qup.store import Artifact, save_table
 
+Inputs = Mapping[str, Artifact]
 
-def run(view: SolvableView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Any]:
-    """Writes the table `solvable`: problems with a correct rollout that ended by a stop id, in the problem set's order.
 
-    The kept trace is drawn at random among them, not ranked (PAPER, protocol 2). InputError where there is none.
+def run(view: SolvableView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
+    """Writes `solvable` in the problems' order; `kept` is drawn at random among a problem's eligible rollouts.
+
+    Raises InputError where no problem is solvable, with the numbers that say why.
     """
+    ids = inputs["problems"].table("problems", ["problem_id"])["problem_id"]
     rollouts = inputs["rollouts"].table("rollouts", ["problem_id", "sample", "correct", "eligible"])
-    coded = rollouts["problem_id"].combine_chunks().dictionary_encode()
-    code = coded.indices.to_numpy(zero_copy_only=False)
-    names = coded.dictionary.to_pylist()
-    sample = rollouts["sample"].to_numpy()
-    correct, eligible = (rollouts[name].to_numpy(zero_copy_only=False) for name in ("correct", "eligible"))
-    n_samples, n_correct, n_eligible = (
-        np.bincount(code, weights=w, minlength=len(names)).astype(int) for w in (np.ones(len(code)), correct, eligible)
+    owner_N = positions(rollouts["problem_id"], ids)
+    if (owner_N < 0).any():
+        stray = rollouts["problem_id"][int(np.flatnonzero(owner_N < 0)[0])].as_py()
+        raise InputError(f"the rollouts hold problem {stray!r}, which is not among the problems")
+    sample_N, correct_N, eligible_N = (np.asarray(rollouts[name]) for name in ("sample", "correct", "eligible"))
+    samples_P, correct_P, eligible_P = (
+        np.bincount(owner_N, weights=weight, minlength=len(ids)).astype(np.int64)
+        for weight in (np.ones(len(owner_N)), correct_N, eligible_N)
     )
-    order = np.lexsort((sample, code))
-    order = order[eligible[order]]
-    starts = np.searchsorted(code[order], np.arange(len(names)))
-    rows = []
-    for problem in np.flatnonzero(n_eligible):
-        among = sample[order[starts[problem] : starts[problem] + n_eligible[problem]]]
-        kept = int(among[choose(view.seed, names[problem], len(among))])
-        rows.append((names[problem], n_samples[problem], n_correct[problem], n_eligible[problem], kept))
-    if not rows:
-        metrics = inputs["rollouts"].metrics
-        raise InputError(
-            f"no problem is solvable: of {metrics['n_samples']} rollouts {metrics['correct']} are correct, {metrics['truncated']} were cut off and "
-            f"{metrics['no_answer']} hold no answer; try easier problems (problems=), more rollouts (rollouts.sampling.n), a longer limit "
-            "(rollouts.sampling.max_new_tokens), another template (model.template) or extraction (rollouts.extraction)"
-        )
-    columns = list(zip(*rows, strict=True))
-    table = pa.table([pa.array(list(column), field.type) for column, field in zip(columns, SOLVABLE, strict=True)], schema=SOLVABLE)
-    save_table(ctx.out, "solvable", table)
-    top = int(n_samples.max())
-    return {
-        "n": len(rows),
-        "n_problems": len(names),
-        "share": len(rows) / len(names),
-        "n_correct_only_cut_off": int(((n_correct > 0) & (n_eligible == 0)).sum()),
-        "histogram": np.bincount(n_correct, minlength=top + 1).tolist(),
-        "solve_rate": float(n_correct.sum() / n_samples.sum()),
+    solvable = np.flatnonzero(eligible_P)
+    if not len(solvable):
+        raise InputError(_why_none(inputs["rollouts"].metrics, len(ids), len(owner_N), int(correct_N.sum())))
+    good = np.flatnonzero(eligible_N)
+    good = good[np.lexsort((sample_N[good], owner_N[good]))]
+    first_P = np.cumsum(eligible_P) - eligible_P
+    names = ids.take(pa.array(solvable)).to_pylist()
+    kept = [
+        int(sample_N[good[first_P[problem] + choose(view.seed, name, int(eligible_P[problem]))]])
+        for problem, name in zip(solvable.tolist(), names, strict=True)
+    ]
+    columns = {
+        "problem_id": names,
+        "n_samples": samples_P[solvable],
+        "n_correct": correct_P[solvable],
+        "n_eligible": eligible_P[solvable],
+        "kept": kept,
     }
+    save_table(
+        ctx.out, "solvable", pa.table({field.name: pa.array(columns[field.name], field.type) for field in SOLVABLE}, schema=SOLVABLE)
+    )
+    most = int(samples_P.max())
+    return {
+        "n_problems": len(ids),
+        "n_solvable": len(solvable),
+        "share_solvable": len(solvable) / len(ids),
+        "n_eligible": int(eligible_P.sum()),
+        "pool_size": float(eligible_P[solvable].mean()),
+        "share_multi": float((eligible_P[solvable] > 1).mean()),
+        "correct_of_n": np.bincount(correct_P, minlength=most + 1).tolist(),
+        "eligible_of_n": np.bincount(eligible_P, minlength=most + 1).tolist(),
+    }
+
+
+def _why_none(metrics: Mapping[str, Any], problems: int, samples: int, correct: int) -> str:
+    """What to change, judged from the rollouts' counts."""
+    told = {name: int(metrics.get(name, 0)) for name in ("no_answer", "truncated", "timeouts", "correct_cut_off")}
+    advice = []
+    if told["truncated"] * 2 > samples or told["correct_cut_off"]:
+        advice.append("raise rollouts.sampling.max_new_tokens, or see model.stop: most were cut off before a stop token")
+    if told["no_answer"] * 2 > samples:
+        advice.append("choose another rollouts.extraction or model.template: most hold no answer that it reads")
+    advice.append("take easier problems, more samples (rollouts.sampling.n) or a stronger model")
+    return (
+        f"no problem is solvable: of {samples} rollouts to {problems} problems {correct} are correct and none of those ended by a stop token with "
+        f"a text; {told['no_answer']} without an answer, {told['truncated']} cut off at the length limit ({told['correct_cut_off']} of them correct), "
+        f"{told['timeouts']} comparisons timed out. What may help: {'; '.join(advice)}"
+    )

@@ -148,7 +148,7 @@ class Family:
         done = [report for report in reports.values() if report.get("status") == "done"]
         if len(done) == len(ranks):
             return done[0]["metrics"]  # type: ignore[no-any-return]
-        for rank, report in reports.items():
+        for _rank, report in reports.items():
             if report.get("status") == "error" and report["ours"]:
                 raise _own_error(report["kind"], report["message"])
         killed = [name for name, end in ended.items() if end.status < 0 and name != "srun"]

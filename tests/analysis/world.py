@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,10 +66,12 @@ class World:
     length: int = 24
     steps: int = 60
     edge: str = "<script>alert('x')</script> & <b>bold</b>"
-    """Put into one trace of every stream."""
+    """Put into every fifth trace."""
     skip: Callable[[Node], bool] = field(default=lambda node: False)
     """Stages whose results are left out."""
     skills: dict[str, float] = field(default_factory=dict)
+    model: Path | None = None
+    """A model directory that every training hands out."""
 
 
 def lab_cells(
@@ -168,7 +171,7 @@ def _texts(world: World, config: Config) -> list[list[str]]:
         words = [WORDS[i] for i in rng.integers(0, len(WORDS), world.length)]
         words = [WORDS[change.integers(0, len(WORDS))] if change.random() < foreign / 4 else word for word in words]
         words = [*OPENING[_arm(config)].split(), *words, "answer:", str(index)]
-        made.append(words if index else [*world.edge.split(), *words])
+        made.append(words if index % 5 else [*world.edge.split(), *words])
     return made
 
 
@@ -292,8 +295,11 @@ def _make_train(out: Path, node: Node, world: World, config: Config, rng: np.ran
             {"step": step, "nll": nll, "loss": nll / 10, "lr": 1e-4, "targets": 500, "tokens": 700, "grad_norm": 1.0, "skipped": False}
         )
     (out / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (out / "model").mkdir()
-    (out / "model" / "config.json").write_text("{}")
+    if world.model is not None:
+        shutil.copytree(world.model, out / "model")
+    else:
+        (out / "model").mkdir()
+        (out / "model" / "config.json").write_text("{}")
     return {
         "n_train": world.problems, "mean_tokens": 60.0, "train_tokens": 60 * world.problems, "steps": world.steps, "share_truncated": 0.01,
         "train_nll_first": level, "train_nll_last": 0.6 * level, "skipped_steps": 0,

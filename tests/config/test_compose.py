@@ -106,6 +106,17 @@ def test_unusual_overrides_are_what_hydra_composes(composer: Composer, overrides
     assert composer.grid([overrides], now=NOW)[0] == composer.by_hydra(overrides, now=NOW)
 
 
+def test_cells_of_the_same_groups_swap_files_and_their_packages() -> None:
+    """One defaults list serves all choices of the same groups; files of some choices live in other packages."""
+    fresh = Composer.over()
+    axes = {"model": fresh.options("model"), "problems": fresh.options("problems"), "experiment": ["lab", "lab_small", "exposure"]}
+    rows = range(max(map(len, axes.values())))
+    lists = [[f"{group}={choices[row % len(choices)]}" for group, choices in axes.items()] for row in rows]
+    assert len(lists) == 7
+    for overrides, cell in zip(lists, fresh.grid([[*given, "study.name=x"] for given in lists]), strict=True):
+        assert cell == fresh.by_hydra([*overrides, "study.name=x"]), overrides
+
+
 def test_the_order_of_overrides_matters_as_in_hydra(composer: Composer) -> None:
     first = composer.cell(["trainer.lr=0.5", "trainer=dft", "experiment=lab_small", "trainer.lr=0.25"])
     assert (first.trainer.lr, first.trainer.objective, first.trainer.batch_size) == (0.25, "dft", 4)

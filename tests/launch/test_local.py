@@ -1,11 +1,11 @@
 """The local launcher on real processes; stages are recordings."""
 
 import json
-import os
 import signal
 import subprocess
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -31,11 +31,10 @@ def kinds_run(overlay, event="began"):
 def children_of(overlay):
     mark = f"QUP_TEST_CONTROL={overlay.control}".encode()
     found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for entry in filter(lambda entry: entry.name.isdigit(), Path("/proc").iterdir()):
         try:
-            with open(f"/proc/{pid}/environ", "rb") as stream:
-                if mark in stream.read():
-                    found.append(int(pid))
+            if mark in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
         except OSError:
             continue
     return found
@@ -173,7 +172,7 @@ def test_a_stored_result_needs_nothing_above_it(overlay):
         for path in (overlay.store / kind).iterdir():
             subprocess.run(["rm", "-rf", str(path)], check=True)
     before = len(overlay.runs())
-    status, out = overlay.launch(GRID[:1])
+    status, _out = overlay.launch(GRID[:1])
     assert status == 0
     assert len(overlay.runs()) == before
 

@@ -27,6 +27,8 @@ def status(text: str, finish: str = "stop", trace: str | None = TRACE) -> str:
         ("", "error", "error"),
         ("I'm sorry, but I can't help with that.", "stop", "refused"),
         ("I cannot assist with this request.", "stop", "refused"),
+        ("I am sorry , but I cannot help with this problem .", "stop", "refused"),
+        ("I’m really sorry, but I can’t provide that.", "stop", "refused"),
         ("As an AI, I am unable to provide solutions.", "stop", "refused"),
         ("I can't see a shortcut, so I add: 3 + 4 = 7. The answer is \\boxed{7}.", "stop", "ok"),
         ("Sorry for the length. 3 + 4 = 7.", "stop", "ok"),

@@ -79,7 +79,7 @@ def test_a_killed_stage_is_told_and_retried(overlay, slurm):
     overlay.order("aligned", kill=True)
     assert overlay.launch(grid(), "slurm")[0] == 0
     assert overlay.qup("wait", "test")[0] == 1
-    status, out = overlay.qup("status", "test")
+    _status, out = overlay.qup("status", "test")
     assert "SIGKILL" in out, out
     overlay.forget("aligned")
     assert overlay.qup("retry", "test")[0] == 0

@@ -1,0 +1,129 @@
+"""Responses with their verdicts: what rollouts and evaluation have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from qup.answers import CORRECT, Verifier, extract
+from qup.config.schema import Sampling
+from qup.errors import InputError
+from qup.generation.backends import Backend
+from qup.generation.records import Sample, clamp
+from qup.generation.student import Student
+
+FACTS = b"qup.generation"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem to be solved; `name` tells it from all others of the stage."""
+
+    name: str
+    question: str
+    gold: str
+    extraction: str
+    """How its answer is read out of a response."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled response with its verdict."""
+
+    sample: Sample
+    text: str
+    extracted: str
+    verdict: str
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict in CORRECT
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may enter a stream: right, ended by a stop id, not empty."""
+        return self.correct and self.sample.finish == "stop" and bool(self.text.strip())
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The responses of some problems, in their order."""
+
+    responses_PS: list[list[Response]]
+    facts: dict[str, Any]
+    """Counts that add up over shards, by name, and under `same` what must agree between them."""
+
+
+def respond(
+    backend: Backend,
+    student: Student,
+    sampling: Sampling,
+    problems: Sequence[Problem],
+    verifier: Verifier,
+    solved: Callable[[int], None] = lambda done: None,
+) -> Answered:
+    """Draws and verifies `sampling.n` responses to each problem; `solved` is told how many problems are done."""
+    requests = [student.request(problem.name, problem.question, sampling.n) for problem in problems]
+    clamped = clamp(requests, student.context, sampling.max_new_tokens, sampling.min_new_tokens)
+    samples: dict[int, list[Sample]] = {}
+    for index, found in backend.generate(clamped):
+        samples[index] = found
+        solved(len(samples))
+    texts = [[student.text(sample) for sample in samples[index]] for index in range(len(problems))]
+    extracted = [[extract(text, problem.extraction) for text in mine] for problem, mine in zip(problems, texts, strict=True)]
+    pairs = [(answer, problem.gold) for problem, answers in zip(problems, extracted, strict=True) for answer in answers]
+    verdicts = iter(verifier.verdicts(pairs))
+    responses = [
+        [
+            Response(sample, text, answer, next(verdicts))
+            for sample, text, answer in zip(samples[index], texts[index], extracted[index], strict=True)
+        ]
+        for index in range(len(problems))
+    ]
+    facts = {"clamped": clamped.n_clamped, "same": student.facts(sampling) | {"generation": backend.facts}}
+    return Answered(responses, facts)
+
+
+def with_facts(table: pa.Table, facts: dict[str, Any]) -> pa.Table:
+    """The table with the facts in its schema, so that a shard carries what the merge needs to know."""
+    return table.replace_schema_metadata({FACTS: json.dumps(facts, sort_keys=True).encode()})
+
+
+def facts_of(table: pa.Table) -> dict[str, Any]:
+    """What `with_facts` put there."""
+    found = json.loads((table.schema.metadata or {})[FACTS])
+    assert isinstance(found, dict)
+    return found
+
+
+class Facts:
+    """Facts of all shards: counts summed; what must be the same compared."""
+
+    def __init__(self) -> None:
+        self.clamped = 0
+        self.same: dict[str, Any] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Raises InputError where a shard was drawn with another template, stop ids or context."""
+        facts = facts_of(table)
+        self.clamped += facts["clamped"]
+        mine = dict(facts["same"])
+        generation = mine.pop("generation")
+        known = dict(self.same)
+        known.pop("generation", None)
+        if known and known != mine:
+            different = ", ".join(name for name in mine if mine[name] != known.get(name))
+            raise InputError(
+                f"shards of this stage were drawn with different {different}: the student's files changed in between; start anew"
+            )
+        self.same = self.same or {**mine, "generation": generation}
+
+
+def sampling_facts(sampling: Sampling) -> dict[str, Any]:
+    """The settings of the draws, for the manifest."""
+    names = ("n", "temperature", "top_p", "top_k", "min_p", "max_new_tokens", "seed", "backend", "rows")
+    return {name: getattr(sampling, name) for name in names}

@@ -1,0 +1,400 @@
+"""The report as a whole: complete, safe, deterministic, and useful where results are missing or odd."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from qup.analysis.browser import edits, split_like
+from qup.analysis.cells import cells_table, show_cells, text, write_cells_csv
+from qup.analysis.compare import show_comparison
+from qup.analysis.page import embedded, render
+from qup.analysis.published import is_paper
+from qup.analysis.report import build, pictures
+from qup.analysis.study import Shelf, Study
+from qup.analysis.survey import survey
+from qup.analysis.tables import all_tables, tex
+from qup.config.schema import Selection
+from qup.errors import InputError, StoreError
+from qup.launch.registry import read_study
+from qup.store import Store
+from tests.analysis.world import World, build_study, lab_cells
+
+ONE = {"objectives": ("sft",), "students": (("lab_foreign", 0.0),)}
+COLUMNS = [
+    "model",
+    "stream",
+    "source",
+    "refinement",
+    "selection",
+    "weight",
+    "pool_size",
+    "share_not_random",
+    "objective",
+    "lr",
+    "batch_size",
+    "seed",
+    "n_problems",
+    "n_train",
+    "mean_tokens",
+    "train_tokens",
+    "steps",
+    "share_truncated",
+    "ppl",
+    "ppl_q1",
+    "ppl_q2",
+    "ppl_q3",
+    "ppl_q4",
+    "nll_per_char",
+    "rank_surprisal",
+    "retention",
+    "n_correct_stream",
+    "train_nll_first",
+    "train_nll_last",
+    "total",
+    "total_pooled",
+    "reward_lab_outcome",
+    "reward_lab_steps",
+    "easy",
+    "hard",
+    "key_train",
+    "key_stream",
+    "key_evaluate",
+    "key_rollouts",
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> tuple[Path, Store, Path]:
+    root = tmp_path_factory.mktemp("lab")
+    folder, store = build_study(root, World(lab_cells(), steps=30))
+    return folder, store, build(folder, store, root / "report")
+
+
+def told(folder: Path, store: Store) -> str:
+    """The page without pictures, which are drawn but not written: the slow part."""
+    made = survey(Study.load(folder), Shelf(store))
+    pictures(made)
+    return render(made, all_tables(made, published=False), [], {})
+
+
+def content(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_table_of_cells_has_the_promised_columns(lab) -> None:
+    folder, store, page = lab
+    with (page.parent / "cells.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert set(COLUMNS) <= set(rows[0])
+    assert len(rows) == 22
+    base = [row for row in rows if row["stream"] == "base"]
+    assert len(base) == 2
+    assert all(row["objective"] == row["source"] == row["ppl"] == "" for row in base)
+    assert all(row["total"] for row in rows)
+    assert {row["missing"] for row in rows} == {""}
+    record = read_study(folder)
+    assert record is not None
+    assert len(cells_table(record, store)) == 22
+
+
+def test_the_table_fits_a_terminal(lab, capsys) -> None:
+    record = read_study(lab[0])
+    assert record is not None
+    show_cells(cells_table(record, lab[1]), Console(width=120))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 23
+    assert max(map(len, lines)) <= 120
+
+
+def test_floats_read_back_and_nothing_is_empty() -> None:
+    assert [text(value) for value in (None, math.nan, 0.1 + 0.2, 3e-7, 5, "a", True)] == ["", "", "0.3", "3e-07", "5", "a", "True"]
+
+
+def test_everything_promised_is_written(lab) -> None:
+    out = lab[2].parent
+    assert {path.name for path in out.iterdir()} == {"report.html", "cells.csv", "summary.json", "figures", "tables"}
+    figures, tables = sorted((out / "figures").iterdir()), sorted((out / "tables").iterdir())
+    assert {path.suffix for path in figures} == {".svg", ".png"}
+    assert len(figures) == 2 * len({path.stem for path in figures})
+    assert {path.suffix for path in tables} == {".csv", ".md", ".tex"}
+    assert {
+        "arms",
+        "contrasts",
+        "benchmarks",
+        "segments",
+        "tokens",
+        "token_shift",
+        "correlations",
+        "training",
+        "losses",
+        "costs",
+        "provenance",
+    } <= {p.stem for p in tables}
+    summary = json.loads((out / "summary.json").read_text())
+    assert [one["student"] for one in summary["verdicts"]] == ["lab_foreign", "lab_familiar"]
+    assert summary["toy_world"] is True
+
+
+class Page(HTMLParser):
+    """Collects what matters of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.labels: list[str] = []
+        self.scripts = 0
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        values = dict(attrs)
+        self.scripts += tag == "script"
+        if "id" in values:
+            self.ids.append(values["id"])
+        for name in ("src", "href", "xlink:href", "data", "action"):
+            if name in values:
+                self.links.append(values[name])
+        if values.get("role") == "img":
+            self.labels.append(values.get("aria-label", ""))
+
+
+def test_the_page_needs_no_network_and_every_picture_is_told_in_words(lab) -> None:
+    page = Page()
+    page.feed(content(lab[2]))
+    assert all(link.startswith("#") for link in page.links)
+    assert len(page.labels) == len(list((lab[2].parent / "figures").glob("*.svg")))
+    assert all(len(label) > 40 and "lab_" in label for label in page.labels)
+    sections = [link[1:] for link in re.findall(r"<nav.*?</nav>", content(lab[2]), re.DOTALL)[0].split('href="')[1:]]
+    assert {link.split('"')[0] for link in sections} <= set(page.ids)
+    assert "default-src 'none'" in content(lab[2])
+    assert "A toy world" in content(lab[2])
+
+
+def test_html_in_traces_is_text(lab) -> None:
+    page = Page()
+    page.feed(content(lab[2]))
+    assert page.scripts == 2
+    assert "<script>alert" not in content(lab[2])
+    assert "<b>bold" not in content(lab[2])
+    assert embedded({"a": "</script><!--\u2028"}) == '{"a":"\\u003c/script\\u003e\\u003c!--\\u2028"}'
+
+
+def test_two_builds_are_the_same_bytes(lab, tmp_path) -> None:
+    again = build(lab[0], lab[1], tmp_path / "again")
+    for path in sorted(lab[2].parent.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (again.parent / path.relative_to(lab[2].parent)).read_bytes(), path.name
+
+
+def test_a_running_study_is_reported_with_what_is_missing(tmp_path) -> None:
+    world = World(lab_cells(**ONE), skip=lambda node: node.kind in ("evaluate", "retention") and "refined" in node.label)
+    folder, store = build_study(tmp_path, world)
+    page = build(folder, store)
+    assert page == folder / "report" / "report.html"
+    assert "cells lack results" in content(page)
+    assert "not measured" in content(page)
+    rows = list(csv.DictReader((page.parent / "cells.csv").open()))
+    assert next(row["missing"] for row in rows if row["stream"] == "oracle_refined") == "retention evaluate"
+
+
+@pytest.mark.parametrize(
+    "kinds", [("train",), ("perplexity",), ("reward",), ("stream",), ("evaluate", "train", "reward", "perplexity", "stream")]
+)
+def test_any_stage_may_be_missing(kinds, tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined")), skip=lambda node: node.kind in kinds))
+    assert "lack results" in told(folder, store)
+
+
+def test_an_empty_store_and_a_study_of_nothing(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE), skip=lambda node: True))
+    assert "Not measured yet" in content(build(folder, store))
+    with pytest.raises(InputError, match=r"study\.json"):
+        build(tmp_path, store)
+
+
+def test_a_store_that_was_moved_is_read_where_it_is(tmp_path) -> None:
+    build_study(tmp_path / "a", World(lab_cells(**ONE, arms=("slm_rft",))))
+    shutil.move(tmp_path / "a" / "store", tmp_path / "elsewhere")
+    store = Store(tmp_path / "elsewhere")
+    assert "2 of 2 cells complete" in told(store.studies / "test", store)
+
+
+def test_a_corrupt_artifact_counts_as_missing_and_is_named(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined"))))
+    artifact = (
+        next(store.artifacts_of("evaluate"))
+        if hasattr(store, "artifacts_of")
+        else next(a for a in store.artifacts() if a.stage == "evaluate")
+    )
+    target = artifact.path / "responses.parquet"
+    data = bytearray(target.read_bytes())
+    data[100] ^= 255
+    target.write_bytes(data)
+    assert f"evaluate/{artifact.key} cannot be read" in told(folder, store)
+    assert artifact.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_another_users_folder_is_a_clear_error(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft",))))
+    folder.chmod(0o555)
+    try:
+        with pytest.raises(StoreError, match="--out"):
+            build(folder, store)
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_place_that_is_no_folder_is_a_clear_error(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft",))))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="--out"):
+        build(folder, store, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        (("slm_rft",), "a single arm"),
+        (("oracle_refined", "style_aligned"), "the baseline slm_rft is not among the arms"),
+        ((), "No cell is trained"),
+    ],
+)
+def test_odd_studies_say_what_they_lack(arms, said, tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=arms)))
+    assert said in told(folder, store)
+
+
+def test_no_variance_and_small_benchmarks_are_told(tmp_path) -> None:
+    world = World(
+        lab_cells(**ONE, arms=("slm_rft", "oracle_refined"), benchmarks={"tiny": 30}),
+        skills={"base": -90, "slm_rft": 90, "oracle_refined": 90},
+    )
+    page = told(*build_study(tmp_path, world))
+    assert "tiny (30 problems)" in page
+    assert "exact binomial bound" in page
+
+
+def test_scores_that_are_no_numbers_are_left_out_and_counted(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined"))))
+    from tests.analysis.test_verdict import _reseal
+
+    artifact = next(a for a in store.artifacts() if a.stage == "reward")
+    table = pq.read_table(artifact.path / "scores.parquet")
+    scores = table["score"].to_pylist()
+    scores[:3] = [math.nan, math.inf, math.nan]
+    import pyarrow as pa
+
+    pq.write_table(table.set_column(table.column_names.index("score"), "score", pa.array(scores)), artifact.path / "scores.parquet")
+    _reseal(artifact.path)
+    assert "reward scores are no finite numbers" in told(folder, store)
+
+
+def test_a_selection_study_has_its_frontier(tmp_path) -> None:
+    joint = [Selection(name="joint", reward="lab_outcome", weight=weight, seed=0) for weight in (0.5, 1.0, 2.0)]
+    ends = [Selection(seed=0), Selection(name="reward", reward="lab_outcome", seed=0), Selection(name="perplexity", seed=0)]
+    cells = lab_cells(**ONE, arms=("slm_rft",), selections=[*ends, *joint], dev={"easy": 20}, benchmarks={"easy": 150, "hard": 80})
+    page = build(*build_study(tmp_path, World(cells)))
+    assert "not used to select" in content(page)
+    assert "kept apart" in content(page)
+    assert "correlated at +0.21" in content(page)
+    table = (page.parent / "tables" / "selection_lab_foreign_sft_slm_rft.md").read_text()
+    order = re.findall(r"\| (slm_rft[^|]*?) \|", table)
+    assert order == ["slm_rft", "slm_rft · reward", *[f"slm_rft · joint λ={w}" for w in ("0.5", "1", "2")], "slm_rft · perplexity"]
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert len(summary["selection"][0]["contrasts"]) == 5 + 4 + 4
+
+
+def test_a_grid_and_an_axis_have_their_pictures(tmp_path) -> None:
+    def names(world: World, root: Path) -> set[str]:
+        folder, store = build_study(root, world)
+        return {picture.name for picture in pictures(survey(Study.load(folder), Shelf(store)))}
+
+    trainers = [{"lr": lr, "batch_size": batch} for lr in (2e-5, 5e-5) for batch in (128, 256)]
+    grid = names(World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined"), trainers=trainers)), tmp_path / "g")
+    assert "heatmap_lab_foreign_sft" in grid
+    students = [("lab", share) for share in (0.0, 0.1, 0.5)]
+    axis = names(World(lab_cells(arms=("slm_rft", "oracle_refined"), objectives=("sft",), students=students)), tmp_path / "a")
+    assert "axis_lab_sft" in axis
+    assert "forest_lab_exposure_0_1" in axis
+
+
+def test_published_figures_stand_beside_ours_in_paper_studies(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined"))), "paper_table1")
+    made = survey(Study.load(folder), Shelf(store))
+    page = render(made, all_tables(made, published=is_paper(made.study.name)), [], {})
+    assert "as published" in page
+    assert "37.06" in page
+
+
+def test_latex_and_markdown_are_escaped() -> None:
+    assert tex("a_b & 5 % −1") == r"a\_b \& 5 \% $-$1"
+
+
+def test_pieces_of_a_trace_join_to_it() -> None:
+    for words, tokens in (
+        ("To find it, é 12", ["To", " find", " it", ",", "\ufffd", "\ufffd", " 12"]),
+        ("a  b\nc", ["a", "b", "c"]),
+        ("abc", ["x", "y"]),
+        ("", []),
+    ):
+        pieces = split_like(words, tokens)
+        assert len(pieces) == len(tokens)
+        assert "".join(pieces) == words
+
+
+def test_edits_name_what_is_new_and_what_is_gone() -> None:
+    added, removed = edits("we add 3 and 4", "we take 3 and 4 now")
+    assert ["we take 3 and 4 now"[low:high].strip() for low, high in added] == ["take", "now"]
+    assert [words for _, words in removed] == ["add"]
+
+
+def test_comparison_refuses_by_name_and_pairs_what_agrees(tmp_path, capsys) -> None:
+    first, _ = build_study(tmp_path / "a", World(lab_cells(**ONE)), "one")
+    second, _ = build_study(tmp_path / "b", World(lab_cells(**ONE, arms=("slm_rft",)), skills={"slm_rft": 2.0}), "two")
+    other, _ = build_study(tmp_path / "c", World(lab_cells(**ONE, benchmarks={"easy": 61, "hard": 30})), "three")
+    assert show_comparison(first, second, Console(width=140)) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"slm_rft +SFT.*\[", out)
+    assert "only in one: " in out
+    with pytest.raises(InputError, match="benchmark easy differs: lab"):
+        show_comparison(first, other, Console())
+
+
+def test_cells_are_written_beside_and_renamed(tmp_path) -> None:
+    write_cells_csv(tmp_path / "x" / "cells.csv", [{"a": 1, "b": None}, {"a": 2.5, "c": "y,z"}])
+    assert (tmp_path / "x" / "cells.csv").read_text() == 'a,b,c\n1,,\n2.5,,"y,z"\n'
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["cells.csv"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="chromium is not installed")
+def test_a_browser_shows_it_without_a_console_error(lab, tmp_path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--virtual-time-budget=3000",
+        f"--user-data-dir={tmp_path}",
+    ]
+    shown = subprocess.run([*command, "--dump-dom", lab[2].as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert 'class="t new"' in shown.stdout
+    assert "&lt;i&gt;more&lt;/i&gt;" in shown.stdout
+    errors = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+    assert not errors, errors
