@@ -66,8 +66,6 @@ DIFFERENT = [
     ("1010_2", "10"),
     ("5 cm", "5\\text{ m}"),
     ("5 dollars", "5 cents"),
-    ("5 million", "5"),
-    ("2 thirds", "2"),
     ("x \\text{ is even}", "x \\text{ is odd}"),
     ("ACBD", "ABCD"),
     ("Monday", "Tuesday"),
@@ -90,7 +88,18 @@ def test_answers_that_only_look_alike(answer: str, gold: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold"), [("x+1", "1+x"), ("4s", "4"), ("2ab", "2"), ("(1,2)", "\\{1,2\\}"), ("x=5", "5"), ("1,2", "2,1"), ("7\\pi", "22")]
+    ("answer", "gold"),
+    [
+        ("x+1", "1+x"),
+        ("4s", "4"),
+        ("5 million", "5"),
+        ("2 thirds", "2"),
+        ("2ab", "2"),
+        ("(1,2)", "\\{1,2\\}"),
+        ("x=5", "5"),
+        ("1,2", "2,1"),
+        ("7\\pi", "22"),
+    ],
 )
 def test_the_rest_is_left_to_computer_algebra(answer: str, gold: str) -> None:
     assert decide(answer, gold) is None

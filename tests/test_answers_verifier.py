@@ -32,6 +32,8 @@ ALGEBRA = [
     ("\\text{Yes}", "yes", "symbolic"),
     ("4t", "4", "wrong"),
     ("2ab", "2", "wrong"),
+    ("5 million", "5", "wrong"),
+    ("2 thirds", "2", "wrong"),
     ("\\frac{1}{3}h", "\\frac13", "wrong"),
     ("x^2", "x^3", "wrong"),
     ("7\\pi", "22", "wrong"),

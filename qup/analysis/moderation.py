@@ -18,7 +18,7 @@ from scipy import special
 
 from qup.analysis.statistics import Components
 
-CREDIT = 1e9
+CREDIT = 1 / 3
 
 
 def moderated(parts: Sequence[Components]) -> list[Components]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from qup import rows
 from qup.answers import CORRECT, Verifier, extract
@@ -18,6 +16,7 @@ from qup.candidates.problems import ProblemSet
 from qup.candidates.table import Part, build
 from qup.config.schema import Source
 from qup.errors import InputError
+from qup.formats import read_local
 from qup.store import Artifact
 
 
@@ -42,7 +41,7 @@ def dataset_traces(problems: Artifact, solvable: ProblemSet) -> Given:
 
 def file_traces(source: Source, solvable: ProblemSet, problems: Artifact) -> Given:
     """Traces of a jsonl or parquet file; ids unknown to the problem set, and of problems the student never solved, are counted."""
-    ids, texts = read_traces(Path(source.path), source.id, source.text)
+    ids, texts = read_traces(source)
     if not ids:
         raise InputError(f"source.path={source.path}: the file holds no trace")
     names = pa.array(ids)
@@ -64,51 +63,23 @@ def file_traces(source: Source, solvable: ProblemSet, problems: Artifact) -> Giv
     return Given(found, counts)
 
 
-def read_traces(path: Path, id_column: str, text_column: str) -> tuple[list[str], list[str]]:
-    """Ids (as strings) and texts; raises InputError naming the file, the row and the column."""
-    if not path.is_file():
-        raise InputError(f"source.path={path}: there is no such file")
-    if path.suffix == ".parquet":
-        try:
-            with pq.ParquetFile(path) as file:
-                names = file.schema_arrow.names
-                entries = file.read(columns=[name for name in (id_column, text_column) if name in names]).to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"source.path={path}: not a parquet file ({error})") from None
-    elif path.suffix in (".jsonl", ".json"):
-        entries = list(_json_lines(path))
-    else:
-        raise InputError(f"source.path={path}: valid are .jsonl and .parquet files")
+def read_traces(source: Source) -> tuple[list[str], list[str]]:
+    """Ids (as strings) and texts of `source.path`; raises InputError naming the file, the row and the column."""
+    found = read_local(Path(source.path), [source.id, source.text], split="train")
+    for column, setting in ((source.id, "source.id"), (source.text, "source.text")):
+        if found.values and column not in found.columns:
+            raise InputError(f"{source.path}: no column {column!r} ({setting}); it has {', '.join(sorted(found.columns))}")
     ids, texts = [], []
-    for row, entry in enumerate(entries, 1):
-        for column, setting in ((id_column, "source.id"), (text_column, "source.text")):
-            if column not in entry:
-                raise InputError(f"{path}, row {row}: no column {column!r} ({setting}); it has {', '.join(sorted(entry)) or 'none'}")
-        identity, text = entry[id_column], entry[text_column]
+    for number, entry in zip(found.numbers, found.values, strict=True):
+        identity, text = entry[source.id], entry[source.text]
         if identity is None or not isinstance(text, str):
             raise InputError(
-                f"{path}, row {row}: {id_column} and {text_column} have to be an id and a text, found {identity!r} and {type(text).__name__}"
+                f"{source.path}, row {number}: {source.id} and {source.text} have to be an id and a text, "
+                f"found {identity!r} and {type(text).__name__}"
             )
         ids.append(str(identity))
         texts.append(text.encode("utf-8", "replace").decode())
     return ids, texts
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        try:
-            for row, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                try:
-                    entry = json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"{path}, row {row}: not JSON ({error})") from None
-                if not isinstance(entry, dict):
-                    raise InputError(f"{path}, row {row}: has to be a JSON object, found {type(entry).__name__}")
-                yield entry
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 ({error})") from None
 
 
 def given_candidates(

@@ -7,8 +7,8 @@ setting is `runtime`, that is, changes where or how fast a result is computed bu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 EXTRACTIONS = ("dft", "boxed", "last_number", "gsm8k", "lab")
@@ -40,8 +40,7 @@ def opt(
     """A field with its help line and what `validate` checks; mutable defaults are copied per instance."""
     metadata = {"help": help, "choices": choices, "above": above, "at_least": at_least, "at_most": at_most, "runtime": runtime}
     if isinstance(default, list | dict | set):
-        make: Callable[[], Any] = lambda value=default: type(value)(value)  # noqa: E731
-        return field(default_factory=make, metadata=metadata)
+        return field(default_factory=partial(type(default), default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 

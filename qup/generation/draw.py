@@ -75,7 +75,7 @@ class Draw:
         return kept_RV
 
     def _draw_filtered(self, logits_RV: Tensor, uniform_R: Tensor) -> Tensor:
-        probability_RV, order_RV = (logits_RV / self.temperature).softmax(-1).sort(-1, descending=True, stable=True)
+        probability_RV, order_RV = (logits_RV / self.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
         place_R = _pick(torch.where(self.kept(probability_RV), probability_RV, 0), uniform_R)
         return order_RV.gather(-1, place_R[:, None])[:, 0]
 

@@ -61,7 +61,8 @@ def ballot(answer: str) -> Hashable:
     if len(answer) > LONGEST:
         return answer
     found = form(answer)
-    return found.number or found.normal
+    number = found.number
+    return (number.value, number.percent, number.unit, number.base, number.numeral) if number else found.normal
 
 
 def _share(table: pa.Table, column: str, value: str) -> float:

@@ -181,10 +181,10 @@ def parse(question: str) -> Problem | None:
         return None
     steps = []
     for sentence in sentences[1:-1]:
-        found = next(((match, op) for pattern, op in _READ_EVENT if (match := pattern.search(sentence))), None)
-        if found is None:
+        event = next(((match, op) for pattern, op in _READ_EVENT if (match := pattern.search(sentence))), None)
+        if event is None:
             return None
-        match, op = found
+        match, op = event
         operand = int(op[1]) if len(op) == 2 else int(match["b"])
         steps.append(Step(op[0], operand, match[0]))
     return Problem(opening["name"], opening["item"], int(opening["s"]), tuple(steps), question)

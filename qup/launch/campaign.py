@@ -64,12 +64,12 @@ def here_refs(plan: Plan) -> frozenset[Ref]:
 
 def start(plan: Plan, resolved: Sequence[Config], console: Console) -> Started:
     """Submits the first wave, and whatever submits the rest. Returns (exit status, value of each cell)."""
-    from qup.launch.study import finish
+    from qup.launch.study import finish, values_of
 
     first = resolved[0]
     if not plan.to_run:
         console.print("everything is stored: nothing was submitted")
-        return 0, finish(plan.study_dir, plan.store, console)
+        return 0, values_of(plan, finish(plan.study_dir, plan.store, console))
     slurm = Slurm()
     slurm.check()
     check_site(plan, first.cluster, slurm)
@@ -98,7 +98,8 @@ def start(plan: Plan, resolved: Sequence[Config], console: Console) -> Started:
     if not first.study.wait:
         console.print(f"this shell is free · qup status {plan.study} · qup wait {plan.study} · qup cancel {plan.study}")
         return 0, tuple("submitted" for _ in resolved)
-    return stay(site, console, drive_too=bool(left))
+    status, totals = stay(site, console, drive_too=bool(left))
+    return status, values_of(plan, totals)
 
 
 def _leave_driver(site: Site, submitter: Submitter, here: frozenset[Ref], console: Console) -> None:
@@ -265,7 +266,7 @@ class ReportTask:
         return "report built"
 
 
-def stay(site: Site, console: Console, *, drive_too: bool) -> Started:
+def stay(site: Site, console: Console, *, drive_too: bool) -> tuple[int, dict[str, Any]]:
     """Blocks until the study ends, with the live display; Ctrl-C leaves the jobs."""
     from qup.launch.life import watch
     from qup.launch.study import finish
@@ -276,7 +277,7 @@ def stay(site: Site, console: Console, *, drive_too: bool) -> Started:
         status = watch(site.study_dir, console)
     except KeyboardInterrupt:
         console.print(f"the jobs go on · qup wait {site.study} · qup status {site.study} · qup cancel {site.study}")
-        return 130, ()
+        return 130, {}
     return status, finish(site.study_dir, site.store, console)
 
 

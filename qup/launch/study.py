@@ -39,7 +39,7 @@ class Outcome:
 
 def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None) -> Outcome:
     """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend."""
-    from qup.config.resolve import resolve
+    from qup.config.resolve import resolve_grid
     from qup.config.validate import validate_grid
 
     console = console or Console(stderr=False)
@@ -53,10 +53,15 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     if not first.study.dry_run:
         Store(first.store.dir).check_writable()
     folder, given = open_study(cells)
-    resolved = [resolve(cell, Path(first.store.dir), dry_run=first.study.dry_run) for cell in given]
+    found = resolve_grid(given, Path(first.store.dir), dry_run=first.study.dry_run)
+    resolved = found.cells
     plan = make_plan(resolved, folder)
     plan = share_budget(plan, first)
     show_plan(plan, console)
+    for name in found.unresolved:
+        console.print(
+            f"[yellow]not resolved to a commit, for the hub can't be reached:[/] {escape(str(name))}", highlight=False, soft_wrap=True
+        )
     if first.study.dry_run:
         path = Path(first.study.dir) / plan.study / "plan.json"
         write_json(path, plan.as_json())
@@ -113,7 +118,7 @@ def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Con
         console.print("everything is stored: nothing was computed")
     prune_weights(plan, first.store.keep_weights)
     failed = _show_failures(run, console)
-    values = finish(plan.study_dir, plan.store, console)
+    values = values_of(plan, finish(plan.study_dir, plan.store, console))
     console.print(f"{ran} stages ran in {duration(time.time() - began)}")
     return Outcome(1 if failed else 0, values)
 
@@ -134,8 +139,16 @@ def _unreadable(plan: Plan) -> list[tuple[str, str]]:
     return found
 
 
-def finish(folder: Path, store: Store, console: Console, out: Path | None = None) -> tuple[Any, ...]:
-    """Writes the table and the report from the store, shows the table, and returns each cell's total.
+def values_of(plan: Plan, totals: dict[str, Any]) -> tuple[Any, ...]:
+    """The total of each cell that was given, those merged into another included; other sweepers read it."""
+    values: dict[int, Any] = {}
+    for cell in plan.graph.cells:
+        values |= dict.fromkeys(cell.members, totals.get(cell.label))
+    return tuple(values[place] for place in sorted(values))
+
+
+def finish(folder: Path, store: Store, console: Console, out: Path | None = None) -> dict[str, Any]:
+    """Writes the table and the report from the store, shows the table, and returns totals by cell label.
 
     `out` is the report's folder, the study's own by default.
     """
@@ -151,7 +164,7 @@ def finish(folder: Path, store: Store, console: Console, out: Path | None = None
     show_cells(rows, console)
     report = build(folder, store, out)
     console.print(f"cells   {out / 'cells.csv'}\nreport  {report}", soft_wrap=True, highlight=False)
-    return tuple(row.get("total") for row in rows)
+    return {row["cell"]: row.get("total") for row in rows if "cell" in row}
 
 
 def _show_failures(run: LocalRun | None, console: Console) -> int:

@@ -47,16 +47,17 @@ def build_graph(cells: Sequence[Config]) -> Graph:
     streams: list[dict[str, Any]] = [{} if arm.pools is None else _stream(graph, arm, aligned[arm.group], pool_scores) for arm in arms]
     rankings = _rankings(graph, arms, streams, aligned)
     seen: dict[tuple[Ref, ...], int] = {}
-    for arm, stages, label in zip(arms, streams, cell_labels(cells), strict=True):
+    for place, (arm, stages, label) in enumerate(zip(arms, streams, cell_labels(cells), strict=True)):
         _second_half(graph, arm, stages, label)
         if arm.pools is not None and arm.group in rankings:
             stages["ranking"] = rankings[arm.group]
         wanted = _wanted(stages)
         if wanted in seen:
             graph.cells[seen[wanted]].merged.append(label)
+            graph.cells[seen[wanted]].members.append(place)
             continue
         seen[wanted] = len(graph.cells)
-        graph.cells.append(CellStages(label, arm.cell, _keys(stages), wanted))
+        graph.cells.append(CellStages(label, arm.cell, _keys(stages), wanted, members=[place]))
     _mark_users(graph)
     return graph
 

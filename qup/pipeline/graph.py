@@ -58,6 +58,8 @@ class CellStages:
     """What the cell's row is read from."""
     merged: list[str] = field(default_factory=list)
     """Labels of cells that turned out to be this one."""
+    members: list[int] = field(default_factory=list)
+    """Places of all its cells in the list that was compiled."""
 
 
 class Graph:

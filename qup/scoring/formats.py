@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qup.config.schema import Reward
-
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 
 Ids = list[int]
@@ -48,26 +46,22 @@ def skywork_v2(tokenizer: Any, question: str, trace: str) -> Ids:
     return list(tokenizer(text).input_ids)
 
 
-def nemotron(tokenizer: Any, question: str, trace: str) -> Ids:
-    """User, assistant; no generation prompt, nothing added in tokenising."""
+def conversation(tokenizer: Any, question: str, trace: str) -> Ids:
+    """User, assistant by the chat template; no generation prompt, nothing added in tokenising."""
     return list(tokenizer(_rendered(tokenizer, _chat(question, trace)), add_special_tokens=False).input_ids)
 
 
 def sequence_classification(tokenizer: Any, question: str, trace: str) -> Ids:
-    """User, assistant where there is a chat template; else problem and trace as a pair of texts."""
+    """A conversation where there is a chat template; else problem and trace as a pair of texts."""
     if getattr(tokenizer, "chat_template", None):
-        return skywork_v2(tokenizer, question, trace)
+        return conversation(tokenizer, question, trace)
     return list(tokenizer(question, trace).input_ids)
 
 
 FORMATS: dict[str, Format] = {
+    "lab": Format(conversation, "classifier"),
     "qwen25_math_rm": Format(qwen25_math_rm, "remote"),
     "skywork_v2": Format(skywork_v2, "classifier"),
-    "nemotron": Format(nemotron, "causal"),
+    "nemotron": Format(conversation, "causal"),
     "sequence_classification": Format(sequence_classification, "classifier"),
 }
-
-
-def format_of(reward: Reward) -> Format:
-    """The format of a configured reward model."""
-    return FORMATS["sequence_classification" if reward.format == "lab" else reward.format]

@@ -7,10 +7,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from qup.config.schema import Reward
 from qup.errors import InputError
-from qup.scoring.formats import Ids
+from qup.scoring.formats import FORMATS, Ids
 
 ATTEMPTS = 5
 BATCH = 64
@@ -71,3 +73,20 @@ class PoolingServer:
             except (urllib.error.URLError, OSError, ValueError) as error:
                 why = str(error)
         raise InputError(f"{self.url}{path}: {why}; a vLLM server started with `vllm serve MODEL --runner pooling` is expected there")
+
+
+def serve_arguments(reward: Reward, name: str, directory: Path | None, gpus: int) -> list[str]:
+    """Command line of a server of our own, without program and address; InputError where vLLM can't pool this model's score."""
+    from qup.scoring.rewards import source_of
+
+    if FORMATS[reward.format].kind == "causal":
+        raise InputError(f"reward.{name}.backend=vllm: the score of format {reward.format} is no pooled output; transformers is valid")
+    place, arguments = source_of(reward, name, directory)
+    found = [place, "--runner", "pooling", "--dtype", reward.dtype, "--max-model-len", str(reward.max_length)]
+    if arguments.get("revision"):
+        found += ["--revision", arguments["revision"]]
+    if arguments.get("trust_remote_code"):
+        found.append("--trust-remote-code")
+    if gpus > 1:
+        found += ["--tensor-parallel-size", str(gpus)]
+    return found

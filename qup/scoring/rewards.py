@@ -12,7 +12,7 @@ import torch
 from qup.config.schema import Reward
 from qup.errors import InputError
 from qup.models import local_path
-from qup.scoring.formats import Format, Ids, format_of
+from qup.scoring.formats import FORMATS, Format, Ids
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -60,7 +60,7 @@ class RewardModel:
 
     def __init__(self, reward: Reward, name: str, directory: Path | None = None) -> None:
         self.name = name
-        self.format: Format = format_of(reward)
+        self.format: Format = FORMATS[reward.format]
         self.batch_tokens = reward.batch_tokens
         self.model = _load(reward, name, self.format, directory)
         self.config = self.model.config.get_text_config()

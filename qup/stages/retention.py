@@ -60,7 +60,7 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
 def _asks(prompt: Prompt, pairs: Judged, texts: list[str], seed: int) -> Iterator[Ask]:
     """The two traces of each problem, named A and B in an order that a draw decides, the same for every arm."""
     for id, question, native, text in zip(pairs.ids, pairs.questions, pairs.natives, texts, strict=True):
-        shown = (native, text) if True else (text, native)
+        shown = (native, text) if uniform(seed, "order", id) < 0.5 else (text, native)
         yield Ask(id, TASK, fill(prompt, problem=question, solutions=list(zip("AB", shown, strict=True))))
 
 

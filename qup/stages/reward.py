@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,6 @@ import pyarrow as pa
 
 from qup.config.views import RewardView
 from qup.context import Context
-from qup.errors import InputError
 from qup.records import SCORES
 from qup.rows import TableWriter
 from qup.scoring.traces import Plan, make_plan, merged
@@ -34,16 +35,16 @@ def plan(view: RewardView, inputs: Inputs, ctx: Context) -> int:
 def shard(view: RewardView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
     """Scores some shards."""
     planned = _plan(view, inputs, ctx)
-    score = _scorer(view, inputs)
     indices = sorted(indices)
-    for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
-        ctx.check()
-        scores, tokens, fits = score(table["question"].to_pylist(), table["text"].to_pylist())
-        columns = {"score": scores, "n_tokens": tokens, "fits": fits}
-        keys = {name: table[name] for name in ("pool", "problem_id", "candidate")}
-        shard_table = pa.table({**keys, **{name: pa.array(values, SCORES.field(name).type) for name, values in columns.items()}})
-        ctx.save_shard(index, shard_table.cast(SCORES))
-        ctx.progress(int(planned.positions([index])[0][-1]) + 1, len(planned.traces), "traces")
+    with _scorer(view, inputs, ctx) as score:
+        for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
+            ctx.check()
+            scores, tokens, fits = score(table["question"].to_pylist(), table["text"].to_pylist())
+            columns = {"score": scores, "n_tokens": tokens, "fits": fits}
+            keys = {name: table[name] for name in ("pool", "problem_id", "candidate")}
+            scored = pa.table({**keys, **{name: pa.array(values, SCORES.field(name).type) for name, values in columns.items()}})
+            ctx.save_shard(index, scored.cast(SCORES))
+            ctx.progress(int(planned.positions([index])[0][-1]) + 1, len(planned.traces), "traces")
 
 
 def merge(view: RewardView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
@@ -79,49 +80,64 @@ def _plan(view: RewardView, inputs: Inputs, ctx: Context) -> Plan:
     return make_plan(inputs, ctx, "scores", view.reward.shard_size)
 
 
-def _scorer(view: RewardView, inputs: Inputs) -> Scorer:
+@contextmanager
+def _scorer(view: RewardView, inputs: Inputs, ctx: Context) -> Iterator[Scorer]:
+    """The reward model, ready; whatever it started is gone afterwards."""
     if view.reward.lab is not None and view.reward.lab.kind == "steps":
-        from qup.lab.reward import step_score
-
-        return lambda questions, traces: (
-            [step_score(question, trace) for question, trace in zip(questions, traces, strict=True)],
-            [len(f"{question} {trace}".split()) for question, trace in zip(questions, traces, strict=True)],
-            [True] * len(traces),
-        )
-    return _model_scorer(view, inputs)
+        yield _steps
+    else:
+        yield from _model_scorer(view, inputs, ctx)
 
 
-def _model_scorer(view: RewardView, inputs: Inputs) -> Scorer:
-    from qup.scoring.formats import format_of
+def _steps(questions: list[str], traces: list[str]) -> tuple[list[float], list[int], list[bool]]:
+    """The lab's stated rule; its tokens are words."""
+    from qup.lab.reward import step_score
+
+    pairs = list(zip(questions, traces, strict=True))
+    return [step_score(*pair) for pair in pairs], [len(" ".join(pair).split()) for pair in pairs], [True] * len(pairs)
+
+
+def _model_scorer(view: RewardView, inputs: Inputs, ctx: Context) -> Iterator[Scorer]:
+    from qup.scoring.formats import FORMATS
+    from qup.scoring.rewards import load_reward_tokenizer
 
     directory = inputs["reward_model"].directory("model") if "reward_model" in inputs else None
-    encode = format_of(view.reward).encode
-    tokenizer, model, limit = _opened(view, directory)
-
-    def score(questions: list[str], traces: list[str]) -> tuple[list[float], list[int], list[bool]]:
-        ids = [encode(tokenizer, question, trace) for question, trace in zip(questions, traces, strict=True)]
-        fits = [len(sequence) <= limit for sequence in ids]
-        scored = iter(model.score([sequence for sequence, fit in zip(ids, fits, strict=True) if fit]))
-        return [next(scored) if fit else float("nan") for fit in fits], [len(sequence) for sequence in ids], fits
-
-    return score
-
-
-def _opened(view: RewardView, directory: Path | None) -> tuple[Any, RewardModel | PoolingServer, int]:
-    """Tokenizer, scorer, and the most tokens it takes."""
-    from qup.scoring.rewards import RewardModel, load_reward_tokenizer
-
+    encode = FORMATS[view.reward.format].encode
     tokenizer = load_reward_tokenizer(view.reward, view.name, directory)
-    if view.reward.backend == "vllm":
-        from qup.scoring.pooling import PoolingServer
+    with _model(view, directory, ctx) as (model, limit):
 
-        if not view.reward.base_url:
-            raise InputError(
-                f"reward.{view.name}.base_url is empty: the address of a server started with `vllm serve MODEL --runner pooling` is needed"
-            )
-        return tokenizer, PoolingServer(view.reward.base_url), view.reward.max_length
+        def score(questions: list[str], traces: list[str]) -> tuple[list[float], list[int], list[bool]]:
+            ids = [encode(tokenizer, question, trace) for question, trace in zip(questions, traces, strict=True)]
+            fits = [len(sequence) <= limit for sequence in ids]
+            scored = iter(model.score([sequence for sequence, fit in zip(ids, fits, strict=True) if fit]))
+            return [next(scored) if fit else float("nan") for fit in fits], [len(sequence) for sequence in ids], fits
+
+        yield score
+
+
+@contextmanager
+def _model(view: RewardView, directory: Path | None, ctx: Context) -> Iterator[tuple[RewardModel | PoolingServer, int]]:
+    """What scores token ids, and the most of them it takes: a model in this process, or a pooling server."""
+    if view.reward.backend == "vllm":
+        from qup.scoring.pooling import PoolingServer, serve_arguments
+
+        if view.reward.base_url:
+            yield PoolingServer(view.reward.base_url), view.reward.max_length
+            return
+        from qup.generation.vllm import Server, count_gpus
+
+        arguments = serve_arguments(view.reward, view.name, directory, count_gpus(ctx.resources.gpus))
+        server = Server(arguments, ctx.work / f"vllm.{os.getpid()}.log", ctx.stopping)
+        try:
+            server.start()
+            yield PoolingServer(server.url), view.reward.max_length
+        finally:
+            server.close()
+        return
     import torch
+
+    from qup.scoring.rewards import RewardModel
 
     torch.set_num_threads(view.reward.threads)
     model = RewardModel(view.reward, view.name, directory)
-    return tokenizer, model, model.limit
+    yield model, model.limit

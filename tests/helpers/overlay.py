@@ -53,7 +53,7 @@ def cells_table(study, store):
     for cell in study["cells"]:
         key = cell["stages"].get("evaluate")
         artifact = store.get("evaluate", key)
-        rows.append({"label": cell["label"], "total": artifact.metrics["total"] if artifact else None})
+        rows.append({"cell": cell["label"], "label": cell["label"], "total": artifact.metrics["total"] if artifact else None})
     return rows
 
 

@@ -128,6 +128,18 @@ def test_nemotron_has_the_templates_bos_and_no_generation_prompt():
     assert FORMATS["nemotron"].encode(tokenizer, QUESTION, TRACES[0]) == list(expected["input_ids"])
 
 
+def test_the_labs_model_is_fed_what_it_was_trained_on():
+    from qup.lab import tokenizer
+    from qup.lab.reward import labelled
+
+    ids = {word: index for index, word in enumerate(tokenizer.vocabulary())}
+    lab = tokenizer.build()
+    for sequence, _, _ in labelled(0, 20, ids):
+        text = lab.decode(sequence)
+        question, _, trace = text.removeprefix("<bos> <user> ").partition(" <assistant> ")
+        assert FORMATS["lab"].encode(lab, question, trace.removesuffix(" <eos>")) == sequence
+
+
 def test_a_classifier_without_chat_template_reads_a_pair():
     tokenizer = with_bos(tiny_tokenizer(None))
     assert FORMATS["sequence_classification"].encode(tokenizer, "then", "so") == tokenizer("then", "so").input_ids

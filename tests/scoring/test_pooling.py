@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from qup.config.schema import Reward
 from qup.errors import InputError
 from qup.scoring import pooling
-from qup.scoring.pooling import PoolingServer
+from qup.scoring.pooling import PoolingServer, serve_arguments
 
 
 @pytest.fixture
@@ -95,3 +96,12 @@ def test_what_is_no_score_is_said(server, reply, message):
 def test_no_server(monkeypatch):
     with pytest.raises(InputError, match=r"127.0.0.1:9/v1/models: .*--runner pooling"):
         PoolingServer("http://127.0.0.1:9", pause_s=0.001)
+
+
+def test_a_server_of_our_own_pools_and_takes_no_causal_model(tmp_path):
+    reward = Reward(path=str(tmp_path), format="qwen25_math_rm", trust_remote_code=True, max_length=4096)
+    found = serve_arguments(reward, "rm", None, 4)
+    assert found[:3] == [str(tmp_path), "--runner", "pooling"]
+    assert found[-3:] == ["--trust-remote-code", "--tensor-parallel-size", "4"]
+    with pytest.raises(InputError, match=r"reward.rm.backend=vllm: the score of format nemotron is no pooled output"):
+        serve_arguments(Reward(path=str(tmp_path), format="nemotron"), "rm", None, 1)

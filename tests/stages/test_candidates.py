@@ -159,8 +159,8 @@ def test_a_file_of_traces_by_problem_id(tmp_path, inputs, model, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"problem_id": "p1", "text": "a"}\n{"problem_id": 3,\n', r"row 2: not JSON"),
-        ('{"problem_id": "p1", "txt": "a"}\n', r"row 1: no column 'text' \(source.text\); it has problem_id, txt"),
+        ('{"problem_id": "p1", "text": "a"}\n{"problem_id": 3,\n', r"row 2: not valid JSON"),
+        ('{"problem_id": "p1", "txt": "a"}\n', r"traces.jsonl: no column 'text' \(source.text\); it has problem_id, txt"),
         ('{"problem_id": null, "text": "a"}\n', r"row 1: .*found None"),
         ("", r"holds no trace"),
         ('{"problem_id": "other", "text": "a"}\n', r"none of its 1 ids \(such as 'other'"),

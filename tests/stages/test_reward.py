@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-from qup.config.schema import Reward
+from qup.config.schema import LabReward, Reward
 from qup.config.views import RewardView
-from qup.errors import InputError
 from qup.records import CANDIDATES, PROBLEMS, SCORES, STREAM
 from qup.scoring.rewards import RewardModel, load_reward_tokenizer
 from qup.stages import reward
@@ -95,6 +94,21 @@ def test_a_pooling_server_scores_the_same_token_ids(tmp_path, view, inputs, serv
     assert FORMATS["skywork_v2"].encode(tokenizer, "find 0 ?", text(0, 0)) in [ids for _, body in server["bodies"] for ids in body["input"]]
 
 
-def test_a_pooling_server_needs_an_address(tmp_path, view, inputs):
-    with pytest.raises(InputError, match=r"reward.tiny.base_url is empty"):
-        run(tmp_path, RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm"})), inputs)
+def test_a_server_of_our_own_is_started_and_stopped(tmp_path, view, inputs, server, monkeypatch):
+    from qup.generation import vllm
+
+    server["reply"] = last_token
+    states = []
+    monkeypatch.setattr(vllm.Server, "__init__", lambda self, arguments, log, stopping: states.append(arguments[:3]))
+    monkeypatch.setattr(vllm.Server, "start", lambda self: states.append("start"))
+    monkeypatch.setattr(vllm.Server, "close", lambda self: states.append("close"))
+    monkeypatch.setattr(vllm.Server, "url", property(lambda self: server["url"]))
+    made = run(tmp_path, RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm"})), inputs)
+    assert made.metrics["n_fit"] == 10
+    assert states == [[view.reward.path, "--runner", "pooling"], "start", "close"]
+
+
+def test_the_labs_rules(tmp_path, inputs):
+    steps = Reward(format="lab", lab=LabReward("steps"))
+    table = run(tmp_path, RewardView("steps", steps), inputs).table("scores").to_pylist()
+    assert all(entry["fits"] and 0 <= entry["score"] <= 1 for entry in table)

@@ -1,0 +1,97 @@
+"""Rules of the repository, as tests."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = [
+    {"errors", "records"},
+    {"draws", "rows", "context", "config"},
+    {"lab"},
+    {"store", "templates", "prompts", "formats", "edits", "cleaning", "decontamination", "answers", "data"},
+    {"models", "oracle", "tracking", "selection", "evaluation"},
+    {"generation", "training", "scoring", "candidates", "judging"},
+    {"stages"},
+    {"pipeline"},
+    {"launch", "analysis", "export"},
+    {"cli", "__main__"},
+]
+HEAVY = {"torch", "transformers", "datasets", "deepspeed", "wandb"}
+
+
+def floor_of(module):
+    part = module.split(".")[1] if "." in module else module
+    for number, names in enumerate(FLOORS):
+        if part in names:
+            return number
+    return None
+
+
+def modules():
+    found = sorted((ROOT / "qup").rglob("*.py"))
+    assert len(found) > 100
+    return found
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("floor", [6])
+def test_stages_share_records_and_artifacts_and_never_each_other(floor):
+    for path in (ROOT / "qup" / "stages").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert not node.module.startswith("qup.stages"), path
+
+
+@pytest.mark.parametrize("folder", ["store", "pipeline", "launch", "config"])
+def test_planning_imports_no_heavy_library(folder):
+    for path in (ROOT / "qup" / folder).rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not {name.split(".")[0] for name in names} & HEAVY, path
+
+
+def test_only_launch_knows_stage_modules_and_only_by_name():
+    for path in modules():
+        if path.parts[-2] == "stages":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert not node.module.startswith("qup.stages"), path
+
+
+def test_the_conda_file_installs_the_same_set():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-e .[test]"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "python>=3.11" in environment["dependencies"]
+    assert project["requires-python"] == ">=3.11"
+    assert any(entry.startswith("torch==2.13") for entry in project["dependencies"])
+
+
+def test_links_of_the_docs_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 8
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_experiments_that_the_readme_names_are_there():
+    for name in re.findall(r"experiment=([\w/]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / "conf" / "experiment" / f"{name}.yaml").exists(), name
