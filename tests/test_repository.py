@@ -14,7 +14,7 @@ FLOORS = [
     {"draws", "rows", "context", "config"},
     {"lab"},
     {"store", "templates", "prompts", "formats", "edits", "cleaning", "decontamination", "answers", "data"},
-    {"models", "oracle", "tracking", "selection", "evaluation"},
+    {"models", "oracle", "tracking", "selection"},
     {"generation", "training", "scoring", "candidates", "judging"},
     {"stages"},
     {"pipeline"},

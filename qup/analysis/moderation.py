@@ -3,8 +3,9 @@
 Three seeds say little of how much seeds matter: two degrees of freedom, and t at a Holm step is 20 or more. Training
 noise of similar runs is of similar size, so each comparison's seed mean square is drawn towards their common value, the
 more so the less they differ among each other (empirical Bayes, Smyth 2004, doi 10.2202/1544-6115.1027). Comparisons share
-arms and may differ in truth, so only a third of their summed degrees of freedom is credited: measured, that keeps the
-family-wise error within 6 % even where one arm's training noise is six times the others' (docs/statistics.md).
+arms and may differ in truth, so only a quarter of their summed degrees of freedom is credited: measured, that keeps the
+family-wise error at 3 % where one arm has three times the training noise of the others, and at 6 % at six times
+(docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy import special
 
 from qup.analysis.statistics import Components
 
-CREDIT = 1 / 3
+CREDIT = 1 / 4
 
 
 def moderated(parts: Sequence[Components]) -> list[Components]:

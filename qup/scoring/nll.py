@@ -11,8 +11,8 @@ import torch
 
 from qup.scoring.packing import CPU_ROW, pack
 
-CHUNK_BYTES = 32 << 20
-"""Logits held at once, in fp32."""
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+"""Logits held at once, in fp32, by device type."""
 
 GPU_ROW = 2048
 """Row length on a GPU without a variable-length attention kernel."""
@@ -38,7 +38,7 @@ def token_scores(
     hidden_TH: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor], vocabulary: int, target_T: torch.Tensor, cap: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """NLL (fp32) and clipped rank (int64) of each target; `head` gives logits, of which CHUNK_BYTES are held at once."""
-    chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
+    chunk = max(1, CHUNK_BYTES.get(hidden_TH.device.type, CHUNK_BYTES["cpu"]) // (4 * vocabulary))
     nll_T = torch.empty(len(target_T), dtype=torch.float32, device=hidden_TH.device)
     rank_T = torch.empty(len(target_T), dtype=torch.int64, device=hidden_TH.device)
     for start in range(0, len(target_T), chunk):

@@ -49,9 +49,9 @@ def _layout(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class Summary:
     """Adds up TRACES tables; holds sums, never the tokens."""
 
-    def __init__(self, truncate_at: int) -> None:
-        self.truncate_at = truncate_at
-        self.n = self.empty = self.chars = 0
+    def __init__(self, truncate_at: int, context: int | None = None) -> None:
+        self.truncate_at, self.context = truncate_at, context
+        self.n = self.empty = self.chars = self.over_context = 0
         self.kept_nll, self.kept_count, self.cut = 0.0, 0, 0
         self.stop_nll, self.stops = 0.0, 0
         self.mean_nll, self.mean_rank, self.ppl = 0.0, 0.0, 0.0
@@ -69,6 +69,8 @@ class Summary:
         trace, place, counted = _layout(lengths)
         self.stop_nll += float(nll[~counted].sum())
         self.stops += int((~counted).sum())
+        if self.context is not None:
+            self.over_context += int((np.asarray(traces["n_prompt"]) + lengths > self.context).sum())
         fits = place < (self.truncate_at - np.asarray(traces["n_prompt"]))[trace]
         self.cut += len(np.unique(trace[~fits]))
         self.kept_nll += float(nll[counted & fits].sum())
@@ -128,6 +130,7 @@ class Summary:
             **{f"ppl_q{q + 1}": perplexity(nll_Q[q], count_Q[q]) for q in range(QUARTERS)},
             "ppl_truncated": perplexity(self.kept_nll, self.kept_count),
             "n_truncated": self.cut,
+            "n_over_context": self.over_context if self.context is not None else None,
             "nll_per_char": ratio(total, self.chars),
             "nll_with_stop": ratio(total + self.stop_nll, count + self.stops),
             "nll_stop": ratio(self.stop_nll, self.stops),

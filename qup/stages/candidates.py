@@ -63,14 +63,21 @@ def merge(view: CandidatesView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     metrics = tally.metrics() | {"n_solvable": solvable, "round": view.round}
     if asks_oracle(view):
         from qup.oracle import read_spent
+        from qup.prompts import oracle_prompts
 
         metrics["spent"] = read_spent(ctx.work / LEDGER).as_dict()
+        metrics["prompts"] = {_task(view): oracle_prompts(view.oracle)[_task(view)].digest}
     return metrics
 
 
 def asks_oracle(view: CandidatesView) -> bool:
     """Whether this pool is written by an Oracle."""
     return view.source.name == "oracle" or view.refinement.name != "none"
+
+
+def _task(view: CandidatesView) -> str:
+    """The Oracle's orders, by their name in qup/prompts.py."""
+    return "synthesize" if view.refinement.name == "none" else view.refinement.name
 
 
 def _problems(view: CandidatesView, inputs: Inputs) -> ProblemSet:
@@ -130,8 +137,7 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     from qup.oracle import open_oracle
     from qup.prompts import oracle_prompts
 
-    task = "synthesize" if view.refinement.name == "none" else view.refinement.name
-    prompt = oracle_prompts(view.oracle)[task]
+    prompt = oracle_prompts(view.oracle)[_task(view)]
     student = inputs.get("student")
     tokenizer = load_tokenizer(view.model, student.directory("model") if student else None)
     client = open_oracle(view.oracle, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / LEDGER)

@@ -62,20 +62,28 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
 
 def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     """Writes `traces`, `totals` and `tokens`; returns the set's figures."""
+    from qup.models import context_length, load_configs, train_stop_id
+    from qup.templates import template_hash
+
     planned = _plan(view, inputs, ctx)
     tokenizer = _tokenizer(view, inputs)
 
     def decode(token: int) -> str:
         return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    summary = Summary(view.perplexity.truncate_at)
+    config, _ = load_configs(view.model, _directory(inputs))
+    summary = Summary(view.perplexity.truncate_at, context_length(view.model, config))
     with TableWriter(ctx.out, "traces", TRACES) as traces, TableWriter(ctx.out, "totals", TOTALS) as sums:
         for piece in merged(planned, inputs, ctx, {"traces": TRACES}):
             traces.write(piece["traces"])
             sums.write(totals(piece["traces"]))
             summary.add(piece["traces"])
     save_table(ctx.out, "tokens", summary.tokens(decode))
-    return summary.metrics(decode) | {"n_gathered": len(planned.traces) - len(planned.todo)}
+    return summary.metrics(decode) | {
+        "n_gathered": len(planned.traces) - len(planned.todo),
+        "template_hash": template_hash(tokenizer, view.model.template),
+        "stop_id": train_stop_id(tokenizer, view.model.template),
+    }
 
 
 def _plan(view: PerplexityView, inputs: Inputs, ctx: Context) -> Plan:

@@ -152,11 +152,11 @@ def test_less_is_taken_out_of_the_seed_variance_at_smaller_levels() -> None:
     assert taken[-1] < 0.1
 
 
-def test_moderation_draws_seed_variances_together_and_credits_a_third() -> None:
+def test_moderation_draws_seed_variances_together_and_credits_a_quarter() -> None:
     parts = [Components(1.0, 100.0, raw, 0.1, 2, 200.0) for raw in np.random.default_rng(0).chisquare(2, 12)]
     made = moderated(parts)
     assert np.var([one.raw_seed for one in made]) < np.var([one.raw_seed for one in parts])
-    assert {2 < one.seed_df <= 12 * 2 / 3 for one in made} == {True}
+    assert {2 < one.seed_df <= 12 * 2 / 4 for one in made} == {True}
     assert moderated(parts[:1]) == parts[:1]
     assert [one.problem for one in made] == [one.problem for one in parts]
 

@@ -53,7 +53,7 @@ def test_packed_rows_equal_one_at_a_time(architecture):
 def test_chunks_of_the_head_equal_the_whole(monkeypatch):
     model = tiny_model()
     given = traces(10, model.config.vocab_size)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * model.config.vocab_size * 3)
+    monkeypatch.setitem(module.CHUNK_BYTES, "cpu", 4 * model.config.vocab_size * 3)
     check(model, given, NllScorer(model, batch_tokens=300, rank_cap=CAP))
 
 
@@ -112,4 +112,4 @@ def test_memory_does_not_grow_with_length_times_vocabulary():
         return torch.zeros(len(part), 50_000)
 
     token_scores(torch.zeros(400, 4), head, 50_000, torch.zeros(400, dtype=torch.long), CAP)
-    assert largest * 50_000 * 4 <= module.CHUNK_BYTES
+    assert largest * 50_000 * 4 <= module.CHUNK_BYTES["cpu"]

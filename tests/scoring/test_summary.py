@@ -32,7 +32,7 @@ def traces():
 
 
 def summarised(traces, pieces=(60,)):
-    summary = Summary(truncate_at=25)
+    summary = Summary(truncate_at=25, context=40)
     start = 0
     for size in pieces:
         summary.add(rows(TRACES, traces[start : start + size], pool="", candidate=0))
@@ -59,6 +59,7 @@ def test_figures_are_as_defined(traces):
     kept = [value for entry in own for t, value in enumerate(entry["nll_T"][:-1]) if entry["n_prompt"] + t < 25]
     assert metrics["ppl_truncated"] == close(math.exp(np.mean(kept)))
     assert metrics["n_truncated"] == sum(entry["n_prompt"] + len(entry["nll_T"]) > 25 for entry in traces)
+    assert metrics["n_over_context"] == sum(entry["n_prompt"] + len(entry["nll_T"]) > 40 for entry in traces) > 0
     ranks = [entry["rank_T"][:-1] for entry in own]
     assert metrics["rank_surprisal"] == close(np.mean([np.mean(values) for values in ranks]) / np.mean([np.mean(values) for values in nll]))
     assert metrics["rank_surprisal_mean"] == close(np.mean([sum(r) / sum(v) for r, v in zip(ranks, nll, strict=True)]))
