@@ -169,7 +169,12 @@ def _arms(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]], students: S
         alike = [other for other, name, same in zip(flats, students, arms, strict=True) if name == student and same.label == arm.label]
         told = [path for path in _ARM_EXTRAS if len({json.dumps(other.get(path), default=str) for other in alike}) > 1]
         if cell.is_base:
-            told = [path for path in told if path == "model.template"]
+            own = {
+                str(other.get("model.template"))
+                for other, name in zip(cells, students, strict=True)
+                if name == student and not other.is_base
+            }
+            told = [path for path in told if path == "model.template" and str(cell.get(path)) not in own]
         if "oracle.name" in told and "oracle.model" in told:
             told.remove("oracle.model")
         extras = " ".join(f"{_short(path)}={_text(flat.get(path))}" for path in told)

@@ -118,7 +118,12 @@ def contrast(
     """One paired difference with its intervals; p-values are adjusted later, over the family."""
     other = second[0].arm.label if second else ""
     empty = Contrast(group.student, group.setting.label, group.setting.key, arm, other, question, None)
-    found = differences(paired(first, second, outcomes), part)
+    templates = {str(run.cell.get("model.template")) for run in (*first, *second)}
+    found = (
+        differences(paired(first, second, outcomes), part)
+        if len(templates) == 1
+        else f"prompt templates differ ({', '.join(sorted(templates))})"
+    )
     if isinstance(found, str):
         return replace(empty, fault=found)
     strata = list(found.strata.values())
@@ -185,8 +190,7 @@ def planned(groups: Sequence[Group], bases: Sequence[Run], baseline: str, outcom
     """
     made: list[Contrast] = []
     for group in groups:
-        own_bases = [run for run in bases if run.student == group.student and not run.arm.label.startswith("base ")]
-        own_bases = own_bases or [run for run in bases if run.student == group.student]
+        own_bases = [run for run in bases if run.student == group.student and run.arm.label == "base"]
         lead = baseline_of(group, baseline)
         for label, runs in group.arms.items():
             if lead and label != lead[0].arm.label and not runs[0].arm.selects:

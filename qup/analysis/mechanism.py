@@ -11,7 +11,8 @@ import numpy as np
 
 from qup import rows
 from qup.analysis.arms import Run
-from qup.analysis.statistics import Estimate, exponential, ratio_of, shifted, unknown
+from qup.analysis.means import exponential, ratio_of, shifted, unknown
+from qup.analysis.statistics import Estimate
 from qup.analysis.streams import QUARTERS, number
 from qup.analysis.study import Shelf
 from qup.errors import CorruptArtifact

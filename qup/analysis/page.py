@@ -19,7 +19,7 @@ from qup.analysis.frontier import Frontier
 from qup.analysis.statistics import SEEDS_FOR_RECIPE, Estimate
 from qup.analysis.style import inline, stylesheet
 from qup.analysis.survey import Survey
-from qup.analysis.tables import Entry, Table
+from qup.analysis.table import Entry, Table
 from qup.analysis.verdict import Causal
 from qup.analysis.wording import causal, causal_brief, difference, finding, headline, plain, probability, scope, signed, value
 

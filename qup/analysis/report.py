@@ -10,14 +10,16 @@ from pathlib import Path
 
 from qup.analysis.cells import write_cells_csv
 from qup.analysis.figures import Picture, benchmark_picture, forest, perplexity_picture, reward_picture, segment_picture
-from qup.analysis.figures_more import axis_pictures, curve_pictures, frontier_pictures, heat_maps, kept_picture, shift_picture
+from qup.analysis.figures_more import axis_pictures, curve_pictures, heat_maps, kept_picture, shift_picture
+from qup.analysis.figures_selection import frontier_pictures
 from qup.analysis.page import render
 from qup.analysis.published import is_paper
 from qup.analysis.study import Shelf, Study
 from qup.analysis.style import png_of, svg_of
 from qup.analysis.summary import summary_of
 from qup.analysis.survey import Survey, survey
-from qup.analysis.tables import Table, all_tables
+from qup.analysis.table import Table
+from qup.analysis.tables import all_tables
 from qup.errors import StoreError
 from qup.store import Store
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qup.analysis.statistics import Estimate, combined, exponential, log_ratio_difference, mean_of, ratio_of, unknown
+from qup.analysis.means import combined, exponential, log_ratio_difference, mean_of, ratio_of, unknown
+from qup.analysis.statistics import Estimate
 from qup.analysis.study import Cell, Shelf
 
 QUARTERS = ("ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4")

@@ -10,8 +10,9 @@ import numpy as np
 
 from qup.analysis.arms import Run
 from qup.analysis.contrasts import Outcomes
+from qup.analysis.means import combined, mean_of, unknown
 from qup.analysis.outcomes import Outcome, difference
-from qup.analysis.statistics import SEEDS_FOR_RECIPE, Estimate, bootstrap, coefficients, combined, estimate, mean_of, unknown
+from qup.analysis.statistics import SEEDS_FOR_RECIPE, Estimate, bootstrap, coefficients, estimate
 from qup.analysis.streams import Streams, mean_reward, number, perplexity
 from qup.analysis.study import Shelf
 

@@ -18,6 +18,8 @@ from qup.oracle.completions import retry_after, secret_free
 
 CONCURRENCY = 32
 ATTEMPTS = 8
+TIMEOUT_S = 900.0
+"""Longest wait for one answer; a server that lets it pass twice counts as broken."""
 EMPTY_ROUNDS = 4
 """Answers in a row without a choice before a server counts as broken."""
 UNKNOWN = float("nan")
@@ -32,7 +34,7 @@ class Endpoint:
         import openai
 
         self.base_url, self.name, self._key = base_url, name, key or ""
-        self._revive = revive
+        self._revive, self._timeout_s = revive, timeout_s
         self._closed = False
         self.client = openai.OpenAI(base_url=base_url, api_key=key or "none", max_retries=0, timeout=openai.Timeout(timeout_s, connect=20))
 
@@ -47,10 +49,14 @@ class Endpoint:
         from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
         pause = wait_random_exponential(multiplier=0.5, max=30)
+        late: list[BaseException] = []
 
         def passing(error: BaseException) -> bool:
             if self._closed:
                 return False
+            if isinstance(error, openai.APITimeoutError):
+                late.append(error)
+                return len(late) < 2
             if isinstance(error, openai.APIStatusError):
                 return error.status_code in (408, 409, 425, 429) or error.status_code >= 500
             return isinstance(error, openai.APIConnectionError)
@@ -74,6 +80,8 @@ class Endpoint:
             raise
         except openai.APIStatusError as error:
             raise self._hopeless(error) from None
+        except openai.APITimeoutError:
+            raise InputError(f"{self.base_url} did not answer within {self._timeout_s:g} s, twice") from None
         except openai.APIConnectionError as error:
             raise InputError(f"{self.base_url} can't be reached: {secret_free(str(error.__cause__ or error), self._key)}") from None
 

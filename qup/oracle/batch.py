@@ -193,9 +193,7 @@ class Batches:
     def _wait(self, state: BatchState) -> Any:
         """The batch, once it ended in whatever way; None where it was never made."""
         if state.batch_id is None:
-            made = self._call(
-                lambda client: [batch.id for batch in client.batches.list(limit=100) if (batch.metadata or {}).get(_TAG) == state.name]
-            )
+            made = self._call(lambda client: _tagged(client, state.name))
             if not made:
                 return None
             state.batch_id = made[0]

@@ -24,7 +24,8 @@ from qup.analysis.published import is_paper
 from qup.analysis.report import build, pictures
 from qup.analysis.study import Shelf, Study
 from qup.analysis.survey import survey
-from qup.analysis.tables import all_tables, tex
+from qup.analysis.table import tex
+from qup.analysis.tables import all_tables
 from qup.config.schema import Selection
 from qup.errors import InputError, StoreError
 from qup.launch.registry import read_study

@@ -11,21 +11,10 @@ from scipy import stats
 
 from qup.analysis.correlation import FEWEST_ARMS, spearman
 from qup.analysis.critical import taken_out
+from qup.analysis.means import combined, exponential, log_ratio_difference, mean_of, ratio_of
 from qup.analysis.moderation import moderated
 from qup.analysis.power import Design, detectable, needed, power
-from qup.analysis.statistics import (
-    Components,
-    bootstrap,
-    coefficients,
-    combined,
-    components,
-    estimate,
-    exponential,
-    holm,
-    log_ratio_difference,
-    mean_of,
-    ratio_of,
-)
+from qup.analysis.statistics import Components, bootstrap, coefficients, components, estimate, holm
 
 
 def test_one_benchmark_and_one_seed_is_the_t_test() -> None:

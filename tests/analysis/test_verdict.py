@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qup.analysis.contrasts import adjusted
-from qup.analysis.statistics import Components, Estimate, of_components, unknown
+from qup.analysis.means import unknown
+from qup.analysis.statistics import Components, Estimate, of_components
 from qup.analysis.study import Shelf, Study
 from qup.analysis.survey import Survey, survey
 from qup.analysis.verdict import (
@@ -158,3 +159,11 @@ def test_the_family_is_all_planned_contrasts(tmp_path) -> None:
     assert min(one.p_holm for one in found.contrasts) == pytest.approx(min(1.0, 10 * smallest))
     assert all(np.isfinite(one.detectable) for one in found.contrasts)
     assert adjusted([], 1.0) == []
+
+
+def test_a_base_prompted_otherwise_is_another_arm(tmp_path) -> None:
+    cells = lab_cells(arms=("slm_rft",), objectives=("sft",), students=(("lab_foreign", 0.0),))
+    prompted = dataclasses.replace(cells[0], model=dataclasses.replace(cells[0].model, template="lab_symbolic"))
+    found = surveyed(tmp_path, World([*cells, prompted]))
+    assert [one.arm for one in found.summaries] == ["base", "slm_rft", "base template=lab_symbolic"]
+    assert [(one.arm, one.other, one.fault) for one in found.contrasts] == [("slm_rft", "base", "")]

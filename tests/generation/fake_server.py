@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ class Behaviour:
     choices: int | None = None
     token_ids: bool = True
     stop_in_ids: bool = True
+    silent_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     dies_at: int = 0
     """Number of the completion at which the process exits; 0: never."""
@@ -69,6 +71,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.how.requests.append(body)
+        time.sleep(self.how.silent_s)
         if self.how.dies_at and len(self.how.requests) == self.how.dies_at:
             os._exit(9)
         if self.how.failures:
@@ -81,6 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         n = n if self.how.choices is None else self.how.choices
         choices = [_choice(self.path, body, number, self.how) for number in range(n)]
         self._send(200, {"id": "x", "object": "o", "created": 0, "model": body["model"], "choices": choices})
+        return None
 
 
 @contextmanager

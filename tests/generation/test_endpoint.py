@@ -109,6 +109,14 @@ def test_an_unreachable_server_is_named(student, tmp_path):
         ask(student, Behaviour(), tmp_path, url="http://127.0.0.1:9/v1")
 
 
+def test_a_server_that_never_answers_is_given_up(student, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.Endpoint.__init__, "__kwdefaults__", {**module.Endpoint.__init__.__kwdefaults__, "timeout_s": 0.2})
+    how = Behaviour(silent_s=1)
+    with pytest.raises(InputError, match=r"did not answer within 0.2 s, twice"):
+        ask(student, how, tmp_path, problems=1)
+    assert len(how.requests) == 2
+
+
 def test_a_server_without_choices_is_given_up(student, tmp_path):
     with pytest.raises(QupError, match="without a single choice"):
         ask(student, Behaviour(choices=0), tmp_path, problems=1)

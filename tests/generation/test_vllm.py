@@ -78,7 +78,7 @@ def test_it_serves_asks_with_token_ids_and_stops(student, notes, tmp_path):
     assert one.token_ids == (62, 14, END)
     assert one.logprob_T == (-0.25,) * 3
     assert one.finish == "stop"
-    assert student.text(one) == "so 7"
+    assert student.text(one) == "= 7"
     (start,) = starts(notes)
     assert start["arguments"][0] == "serve"
     assert start["arguments"][1] == student.model.path

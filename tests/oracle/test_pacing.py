@@ -105,6 +105,25 @@ def test_slots_are_given_first_come_first_served_and_returned() -> None:
     assert asyncio.run(main()) == [0, 1, 3, 4]
 
 
+def test_a_slot_offered_to_a_request_that_was_just_cancelled_goes_to_the_next() -> None:
+    async def main() -> list[str]:
+        window = Window(1)
+        done: list[str] = []
+
+        async def work(name: str) -> None:
+            async with window.slot():
+                done.append(name)
+
+        async with window.slot():
+            offered, after = asyncio.create_task(work("offered")), asyncio.create_task(work("after"))
+            await asyncio.sleep(0)
+        offered.cancel()
+        await asyncio.wait_for(after, 5)
+        return done
+
+    assert asyncio.run(main()) == ["after"]
+
+
 def together(*work: Coroutine[Any, Any, None]) -> None:
     async def main() -> None:
         await asyncio.gather(*work)

@@ -1,0 +1,199 @@
+"""The rollouts stage: rows, counts, shards, resume, and what is refused before anything is drawn."""
+
+import dataclasses
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from qup.config.schema import Model, Rollouts, Sampling
+from qup.config.views import RolloutsView
+from qup.errors import InputError, Interrupted
+from qup.models import encode_prompt, encode_response, load_model, load_tokenizer, train_stop_id
+from qup.records import PROBLEMS, ROLLOUTS
+from qup.stages import rollouts
+from tests.helpers.artifacts import artifact, context, publish, rows, run_sharded
+from tests.helpers.tiny import make_tiny
+
+N, P = 4, 7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def view(folder):
+    sampling = Sampling(n=N, max_new_tokens=30, min_new_tokens=8, seed=5, rows=8, shard_size=3)
+    return RolloutsView(Model(path=str(folder), template="tokenizer"), Rollouts(sampling=sampling, extraction="last_number"))
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return problems(tmp_path, ["1000"] * P)
+
+
+def problems(root, golds, name="a"):
+    entries = [
+        {"problem_id": f"p{index}", "question": f"find {index} + 2 ?" + " so" * (index % 3), "answer": gold}
+        for index, gold in enumerate(golds)
+    ]
+    return {"problems": artifact(root, "problems", name, problems=rows(PROBLEMS, entries, solution=""))}
+
+
+@pytest.fixture
+def lucky(tmp_path, view, inputs):
+    """The same problems with gold answers that some samples give: draws do not depend on them."""
+    table = run(tmp_path, view, inputs, "first").table("rollouts").to_pylist()
+    return problems(
+        tmp_path, [next((row["extracted"] for row in table[N * p : N * p + N] if row["extracted"]), "1000") for p in range(P)], "lucky"
+    )
+
+
+def with_sampling(view, **changes):
+    return replace(view, rollouts=replace(view.rollouts, sampling=replace(view.rollouts.sampling, **changes)))
+
+
+def run(root, view, inputs, name="ctx", **settings):
+    return run_sharded(rollouts, view, inputs, context(root, name, **settings), "rollouts")
+
+
+def test_rows_stand_in_the_problems_order_with_every_sample(tmp_path, view, lucky):
+    table = run(tmp_path, view, lucky).table("rollouts")
+    assert table.schema.equals(ROLLOUTS)
+    assert table["problem_id"].to_pylist() == [f"p{index}" for index in range(P) for _ in range(N)]
+    assert table["sample"].to_pylist() == list(range(N)) * P
+    for row in table.to_pylist():
+        assert len(row["token_ids"]) == len(row["logprob_T"])
+        assert (row["finish"] == "stop") == (row["token_ids"][-1] in (2, 6))
+        assert row["eligible"] == (row["correct"] and row["finish"] == "stop" and bool(row["text"].strip()))
+        assert row["correct"] == (row["verdict"] in ("equal", "symbolic"))
+
+
+def test_the_recorded_log_probabilities_are_those_that_perplexity_finds(tmp_path, view, inputs):
+    """On uncleaned rollouts, encoded anew from their text, as issue 6 asks."""
+    import torch
+
+    table = run(tmp_path, view, inputs).table("rollouts").to_pylist()
+    questions = dict(zip(*inputs["problems"].table("problems").select(["problem_id", "question"]).to_pydict().values()))
+    tokenizer, model = load_tokenizer(view.model), load_model(view.model)
+    stop = train_stop_id(tokenizer, "tokenizer")
+    compared = 0
+    for row in table:
+        response = encode_response(tokenizer, row["text"], stop)
+        if response != row["token_ids"]:  # special tokens amid the text, or the other stop id
+            continue
+        prompt = encode_prompt(tokenizer, "tokenizer", questions[row["problem_id"]])
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *response]])).logits[0].float().log_softmax(-1)
+        wanted = logits[range(len(prompt) - 1, len(prompt) + len(response) - 1), response]
+        assert np.allclose(row["logprob_T"], wanted, atol=1e-4)
+        compared += 1
+    assert compared >= 3
+
+
+def test_counts_agree_with_the_table(tmp_path, view, lucky):
+    made = run(tmp_path, view, lucky)
+    table, metrics = made.table("rollouts").to_pylist(), made.metrics
+    json.dumps(metrics)
+    assert metrics["n_problems"] == P
+    assert metrics["n_samples"] == P * N
+    assert metrics["tokens"] == sum(len(row["token_ids"]) for row in table)
+    assert metrics["truncated"] == sum(row["finish"] == "length" for row in table)
+    assert metrics["correct"] == sum(row["correct"] for row in table) > 0
+    assert metrics["eligible"] == sum(row["eligible"] for row in table)
+    assert metrics["correct_cut_off"] == sum(row["correct"] and row["finish"] == "length" for row in table)
+    assert metrics["no_answer"] == sum(row["verdict"] == "no_answer" for row in table)
+    per_problem = [sum(row["correct"] for row in table if row["problem_id"] == f"p{index}") for index in range(P)]
+    assert metrics["correct_of_n"] == [per_problem.count(count) for count in range(N + 1)]
+
+
+def test_the_manifest_says_what_the_draws_depended_on(tmp_path, view, inputs):
+    metrics = run(tmp_path, with_sampling(view, max_new_tokens=250), inputs).metrics
+    assert metrics["stop_ids"] == [2, 6]
+    assert metrics["stop_tokens"] == ["<eos>", "<|end|>"]
+    assert len(metrics["template_hash"]) == 64
+    assert metrics["clamped"] == P
+    assert metrics["sampling"]["seed"] == 5
+    assert metrics["generation"]["backend"] == "transformers"
+    assert run(tmp_path, view, inputs, "b").metrics["clamped"] == 0
+
+
+def test_shards_workers_and_kills_change_no_byte(tmp_path, view, inputs):
+    whole = run(tmp_path, view, inputs, "whole")
+    ctx = context(tmp_path, "parts")
+    assert rollouts.plan(view, inputs, ctx) == 3
+    for worker in ([2], [0, 1]):
+        rollouts.shard(view, inputs, ctx, worker)
+    rollouts.merge(view, inputs, ctx)
+    assert (ctx.out / "rollouts.parquet").read_bytes() == whole.file("rollouts.parquet").read_bytes()
+
+
+def test_a_stop_keeps_finished_shards_and_the_next_run_goes_on(tmp_path, view, inputs):
+    calls = []
+
+    def stopping():
+        calls.append(1)
+        return ctx.has_shard(0)
+
+    ctx = context(tmp_path, "cut", stopping=stopping)
+    with pytest.raises(Interrupted):
+        rollouts.shard(view, inputs, ctx, [0, 1, 2])
+    assert [ctx.has_shard(index) for index in range(3)] == [True, False, False]
+    done = []
+    resumed = run(tmp_path, view, inputs, "cut", progress=lambda done_, total, unit: done.append((done_, total, unit)))
+    assert resumed.file("rollouts.parquet").read_bytes() == run(tmp_path, view, inputs, "whole").file("rollouts.parquet").read_bytes()
+    assert done[0] == (4, P, "problems")
+    assert done[-1] == (P, P, "problems")
+
+
+def test_prompts_that_do_not_fit_are_listed_before_anything_is_drawn(tmp_path, view, inputs):
+    ctx = context(tmp_path)
+    tight = replace(view, model=replace(view.model, context=17))
+    with pytest.raises(
+        InputError,
+        match=r"prompts of 2 problems leave fewer than sampling.min_new_tokens=8 of the context of 17 tokens: p2 \(leaves 7\), p5",
+    ):
+        rollouts.shard(tight, inputs, ctx, [0])
+    assert not ctx.has_shard(0)
+
+
+def test_a_shard_drawn_with_another_template_is_refused(tmp_path, view, inputs):
+    ctx = context(tmp_path)
+    rollouts.shard(view, inputs, ctx, [0, 1])
+    rollouts.shard(replace(view, model=replace(view.model, template="qwen_boxed")), inputs, ctx, [2])
+    with pytest.raises(InputError, match="different template, template_hash"):
+        rollouts.merge(view, inputs, ctx)
+
+
+def test_the_table_carries_no_facts_of_shards(tmp_path, view, inputs):
+    assert b"qup.generation" not in (pq.read_schema(run(tmp_path, view, inputs).file("rollouts.parquet")).metadata or {})
+
+
+def test_a_lab_students_weights_come_from_its_artifact(tmp_path, view, inputs, folder):
+    made = make_tiny(tmp_path / "student-a" / "model", seed=9)
+    student = publish(tmp_path / "student-a", "student")
+    by_artifact = run(tmp_path, replace(view, model=replace(view.model, path="")), inputs | {"student": student}, "a")
+    by_path = run(tmp_path, replace(view, model=replace(view.model, path=str(made))), inputs, "b")
+    assert by_artifact.table("rollouts").equals(by_path.table("rollouts"))
+    assert not by_path.table("rollouts").equals(run(tmp_path, view, inputs, "c").table("rollouts"))
+
+
+def test_all_settings_of_sampling_are_told(view):
+    told = set(rollouts_facts(view))
+    assert {field.name for field in dataclasses.fields(Sampling)} - told == {
+        "base_url",
+        "served_model",
+        "api_key_env",
+        "shard_size",
+        "min_new_tokens",
+    }
+
+
+def rollouts_facts(view):
+    from qup.generation.responses import sampling_facts
+
+    return sampling_facts(view.rollouts.sampling)
