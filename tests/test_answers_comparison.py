@@ -135,13 +135,13 @@ def test_numbers_are_judged_as_math_verify_judges_them() -> None:
         return rng.choice([*forms, f"{n} \\times 10^{{{rng.randint(-2, 3)}}}"])
 
     right = 0
-    for _ in range(400):
+    for _ in range(250):
         answer = number()
         gold = rng.choice([number(), answer.replace("frac", "dfrac")])
         theirs = verify(parse(f"${gold}$", parsing_timeout=None), parse(f"${answer}$", parsing_timeout=None), timeout_seconds=None)
         assert (decide(answer, gold) in CORRECT) == theirs, (answer, gold)
         right += theirs
-    assert 100 < right < 300
+    assert 60 < right < 190
 
 
 def test_every_rule_is_in_the_docs() -> None:

@@ -86,7 +86,8 @@ def test_no_child_is_started_for_numbers() -> None:
 
 def test_hostile_answers_go_through_and_it_still_works_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with Verifier(0.5, workers=2) as verifier:
-        got = verifier.verdicts(hostile())
+        got = verifier.verdicts(hostile()[::2])  # all of them: python -m benchmarks.answers
+        assert len(got) > 10
         assert set(got) <= set(VERDICTS) - {"equal", "symbolic"}
         assert verifier.counts["timeouts"] == got.count("timeout") >= 2
         assert verifier.verdicts([("z+1", "1+z")]) == ["symbolic"]
