@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from qup.config.schema import Oracle
 from qup.oracle.asks import Request
@@ -15,7 +15,7 @@ from qup.oracle.faults import Broken
 
 
 class Server(Protocol):
-    """What serves; `qup.generation.vllm_server.Server` is one."""
+    """What serves; `_Served` is one."""
 
     @property
     def url(self) -> str: ...
@@ -73,8 +73,30 @@ class VllmBackend(ChatBackend):
                 super().prepare()
 
 
+class _Served:
+    """A generation server as the Oracle's backend wants it: its address ends in the API's version."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        return f"{self._server.url}/v1"
+
+    def start(self) -> str:
+        self._server.start()
+        return self.url
+
+    def restart_if_dead(self) -> bool:
+        return bool(self._server.revive())
+
+    def stop(self) -> None:
+        self._server.close()
+
+
 def vllm_server(oracle: Oracle, work: Path, log: logging.Logger) -> Server:
     """A server for the Oracle's model, not started; its log lies in `work`."""
-    from qup.generation.vllm_server import Server as VllmServer
+    from qup.generation.vllm import Server as VllmServer
 
-    return VllmServer(oracle.model, oracle.revision, work, log)
+    revision = ["--revision", oracle.revision] if oracle.revision else []
+    return _Served(VllmServer([oracle.model, "--served-model-name", oracle.model, *revision], work / "server.log", lambda: False))
