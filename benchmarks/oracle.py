@@ -88,8 +88,8 @@ def measure(requests: int, rate: float, kills: int, concurrency: int, latency_s:
                 sending += time.monotonic() - since if since is not None else 0.0
                 assert process.stdout is not None
                 output = process.stdout.read()
-            if mark is None and process.returncode:
-                raise RuntimeError(f"the client ended with status {process.returncode}")
+            if process.returncode != (0 if mark is None else -signal.SIGKILL):
+                raise RuntimeError(f"the client ended by itself with status {process.returncode}")
         last = json.loads(output)
         time.sleep(latency_s + 0.1)
         seen, spent = books(url), read_spent(folder / "ledger")

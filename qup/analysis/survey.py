@@ -281,7 +281,7 @@ def _faults(survey: Survey, shelf: Shelf) -> list[str]:
     few = [f"{name} ({n} problems)" for name, n in small.items() if n < SMALL]
     if few:
         said.append(f"Small benchmarks have wide intervals, which cover 90 % or more in place of 95: {', '.join(few)}.")
-    flat = [f"{one.student}, {one.arm}" for one in survey.summaries if "nothing varies" in one.total.method]
+    flat = [f"{one.student}, {one.arm} {one.setting}".strip() for one in survey.summaries if "nothing varies" in one.total.method]
     if flat:
         said.append(f"Every problem has the same accuracy, so the interval is an exact binomial bound: {'; '.join(flat)}.")
     for arm in survey.summaries:

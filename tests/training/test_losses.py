@@ -60,14 +60,18 @@ def test_dft_loss_is_smaller_and_nll_the_same() -> None:
 
 def test_a_confident_token_keeps_its_gradient_in_bfloat16() -> None:
     """p − 1 is formed before rounding: p itself rounds to 1, and a difference taken after that would be nought or far too large."""
-    hidden, head, target = parts(bias=False, dtype=torch.bfloat16)
+    head = nn.Linear(V, V, bias=False).to(torch.bfloat16)
+    target = torch.randint(0, V, (N,), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        head.weight.copy_(torch.nn.functional.one_hot(torch.arange(V) % H, H) * 6.0)
-        hidden.copy_(torch.nn.functional.one_hot(target % H, H))
+        head.weight.copy_(12 * torch.eye(V))
+    hidden = torch.nn.functional.one_hot(target, V).to(torch.bfloat16).requires_grad_()
     whole = [tensor.detach().float().requires_grad_() for tensor in (hidden, head.weight)]
-    expected = torch.autograd.grad(-(whole[0] @ whole[1].T).log_softmax(-1).gather(1, target[:, None]).sum(), whole[0])[0]
-    found = torch.autograd.grad(LossHead(head, "sft")(hidden, target).loss, hidden)[0].float()
-    assert (found - expected).norm() < 0.01 * expected.norm()
+    logp = (whole[0] @ whole[1].T).log_softmax(-1).gather(1, target[:, None])
+    assert 0.999 < logp.exp().min() < 1 - 1e-4
+    expected = torch.autograd.grad(-logp.sum(), whole)
+    found = torch.autograd.grad(LossHead(head, "sft")(hidden, target).loss, [hidden, head.weight])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.float() - theirs).norm() < 0.01 * theirs.norm()
 
 
 def test_frozen_weight_gets_no_gradient_and_no_buffer() -> None:

@@ -1,0 +1,81 @@
+"""The engine's gradients and a plain reference: the definition, one example at a time, in float32."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from qup.config.schema import Trainer, Zero
+from qup.training.batches import Layouter, lay_out, tensors_of
+from qup.training.engine import Engine
+from qup.training.examples import Example
+from qup.training.ranks import World
+from qup.training.student import prepare, probe
+from tests.training.world import TRAINER
+
+Gradients = dict[str, torch.Tensor]
+STAGES = {"stage0": Zero(0), "stage1": Zero(1), "stage2": Zero(2), "stage3": Zero(3), "stage3_offload": Zero(3, True)}
+BETA = 0.9
+
+
+def batch() -> list[Example]:
+    draw = np.random.default_rng(0)
+    lengths = [14, 9, 40, 22, 31, 12, 27, 18]
+    return [Example(i, f"p{i}", draw.integers(3, 60, n).astype(np.int32), 3 + i % 4, False) for i, n in enumerate(lengths)]
+
+
+def token_losses(model: Any, example: Example, objective: str) -> torch.Tensor:
+    ids = torch.from_numpy(example.ids).long()[None]
+    logp_T = model(input_ids=ids).logits[0].float().log_softmax(-1)[:-1].gather(1, ids[0, 1:, None]).squeeze(1)
+    logp_T = logp_T[example.n_prompt - 1 :]
+    return -logp_T if objective == "sft" else -logp_T.exp().detach() * logp_T
+
+
+def reference(model: Any, objective: str, groups: list[list[Example]] | None = None) -> tuple[float, Gradients]:
+    """Global token mean; with `groups` the mean over groups of each group's token mean."""
+    model = copy.deepcopy(model)
+    total: Any = 0.0
+    for group in groups or [batch()]:
+        losses = torch.cat([token_losses(model, example, objective) for example in group])
+        total = total + losses.mean() / len(groups or [1])
+    total.backward()
+    return float(total.detach()), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def gradients(engine: Engine) -> Gradients:
+    """What the optimizer was given, read out of its first moment after one step: m = (1 − β₁) g."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    found = {}
+    for name, parameter in engine.model.named_parameters():
+        if engine.zero.stage == 0:
+            moment = engine.optimizer.state[parameter]["exp_avg"]
+        else:
+            moment = safe_get_full_optimizer_state(parameter, "exp_avg")
+        found[name.removeprefix("causal.")] = moment / (1 - BETA)
+    return found
+
+
+def one_step(model: Any, trainer: Trainer, zero: Zero, world: World, micro_batch: int, packing: bool, row: int = 48) -> tuple[Any, Gradients]:
+    """A step on the batch by a fresh engine, inside a process group."""
+    engine = Engine(prepare(copy.deepcopy(model), trainer, zero), trainer, zero, world)
+    probe(engine.model, "cpu")  # type: ignore[arg-type]
+    examples = batch()
+    step = lay_out(examples, Layouter(world.size, micro_batch, packing, row, in_order=trainer.normalisation != "global"))
+    result = engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, world.rank, 0), 1e-3)
+    found = gradients(engine)
+    engine.close()
+    return result, found
+
+
+def error_of(found: Gradients, expected: Gradients) -> float:
+    assert found.keys() == expected.keys()
+    return max(float((found[name] - expected[name]).norm() / expected[name].norm()) for name in expected)
+
+
+def trainer_of(objective: str, **changes: Any) -> Trainer:
+    return replace(TRAINER, objective=objective, clip=0.0, betas=[BETA, 0.95], **changes)

@@ -1,0 +1,104 @@
+"""Gradients of the engine against the plain reference, on two ranks, and the normalisations that depend on who computes what."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qup.config.schema import Trainer, Zero
+from qup.training.examples import Example
+from qup.training.ranks import Meeting, World, process_group
+from qup.training.worker import die_with_parent
+from tests.helpers.tiny import tiny_model
+from tests.training.reference import STAGES, Gradients, batch, error_of, one_step, reference, trainer_of
+
+
+def _rank(rank: int, folder: Path, out: Path) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    world = World(rank, 2, rank)
+    found = {}
+    with process_group(world, Meeting(folder, "127.0.0.1", 30)):
+        for name, (model, trainer, zero, micro_batch, packing) in two_rank_cases().items():
+            result, grads = one_step(model, trainer, zero, world, micro_batch, packing)
+            found[name] = (result.loss, grads)
+    torch.save(found, out / f"{rank}.pt")
+
+
+def two_rank_cases() -> dict[str, tuple[Any, Trainer, Zero, int, bool]]:
+    """Two ranks, every stage; accumulation of 1, 2 and 4."""
+    cases = {}
+    for (stage, zero), objective in itertools.product(STAGES.items(), ("sft", "dft")):
+        model = tiny_model(tie_word_embeddings=objective == "dft", scale=0.3)
+        for packing, micro_batch in ((True, 16), (True, 1), (False, 1)):
+            cases[f"{stage} {objective} {packing} {micro_batch}"] = (model, trainer_of(objective), zero, micro_batch, packing)
+    for normalisation in ("micro_batch", "dft_repo"):
+        trainer = trainer_of("sft", normalisation=normalisation, packing=False)
+        cases[normalisation] = (tiny_model(scale=0.3), trainer, Zero(1), 2, False)
+    return cases
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[float, Gradients]]]:
+    """All two-rank cases, run by two forked processes one after the other."""
+    parent = os.getpid()
+    folder = tmp_path_factory.mktemp("two-ranks")
+    children = []
+    for rank in range(2):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                gc.freeze()
+                die_with_parent(parent)
+                _rank(rank, folder, folder)
+                status = 0
+            except BaseException:
+                (folder / f"{rank}.error").write_text(traceback.format_exc())
+            finally:
+                os._exit(status)
+        children.append(pid)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    assert ended == [0, 0], [path.read_text() for path in folder.glob("*.error")]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def test_gradients_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients]]]) -> None:
+    cases = {name: case for name, case in two_rank_cases().items() if " " in name}
+    assert len(cases) == 30
+    expected = {
+        objective: reference(tiny_model(tie_word_embeddings=objective == "dft", scale=0.3), objective) for objective in ("sft", "dft")
+    }
+    for name in cases:
+        loss, grads = expected[name.split()[1]]
+        for ranks in two_ranks:
+            found_loss, found = ranks[name]
+            assert abs(found_loss - loss) < 1e-5 * abs(loss), name
+            assert error_of(found, grads) < 1e-5, name
+
+
+def groups_of_two_ranks() -> list[list[Example]]:
+    """Micro-batches of two examples as a distributed sampler deals them to two ranks."""
+    examples = batch()
+    return [[examples[0], examples[2]], [examples[4], examples[6]], [examples[1], examples[3]], [examples[5], examples[7]]]
+
+
+def test_mean_of_means_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients]]]) -> None:
+    loss, expected = reference(tiny_model(scale=0.3), "sft", groups_of_two_ranks())
+    found_loss, found = two_ranks[0]["micro_batch"]
+    assert abs(found_loss - loss) < 1e-5 * loss
+    assert error_of(found, expected) < 1e-5
+
+
+def test_the_dft_authors_gradient_sums_a_ranks_micro_batches(two_ranks: list[dict[str, tuple[float, Gradients]]]) -> None:
+    """Two micro-batches a rank: the gradient is twice the mean of means, the logged loss is that mean (PAPER, "DFT, exactly")."""
+    loss, expected = reference(tiny_model(scale=0.3), "sft", groups_of_two_ranks())
+    found_loss, found = two_ranks[0]["dft_repo"]
+    assert abs(found_loss - loss) < 1e-5 * loss
+    assert error_of(found, {name: 2 * grad for name, grad in expected.items()}) < 1e-5
