@@ -53,6 +53,11 @@ def test_training_stops_with_what_the_template_ends_a_turn_with(model):
     assert train_stop_id(load_tokenizer(model), "tokenizer") == END
 
 
+def test_text_before_the_end_of_a_turn_is_no_stop_token():
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE.replace("<|end|>", " .\\n<|end|>"))
+    assert train_stop_id(tokenizer, "tokenizer") == END
+
+
 def test_training_stops_with_eos_where_there_is_no_chat_template():
     assert train_stop_id(tiny_tokenizer(None), "plain_boxed") == EOS
 

@@ -39,6 +39,7 @@ class Outbox:
     def __init__(self, folder: Path, rank: int) -> None:
         self.folder, self.rank = folder, rank
         self.written = 0.0
+        self._write(f"rank-{rank}.pid", os.getpid())
 
     def put(self, status: str, **facts: Any) -> None:
         """The rank's outcome: done, interrupted, error or silence."""

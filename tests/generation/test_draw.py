@@ -39,6 +39,12 @@ def test_random_numbers_are_uniform_along_a_stream_and_across_streams():
         assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.05
 
 
+def test_two_streams_have_nothing_to_do_with_each_other():
+    first, second = (uniforms(np.full(4000, stream_key(1, "p", sample), np.uint64), np.arange(4000)) for sample in (0, 1))
+    cells = np.histogram2d(first, second, bins=4, range=[[0, 1], [0, 1]])[0]
+    assert chisquare(cells.ravel()).pvalue > 0.001
+
+
 def test_tokens_come_as_often_as_the_softmax_says():
     row = logits(1)
     probability = row[0].double().softmax(-1).numpy()
