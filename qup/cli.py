@@ -174,7 +174,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     handler: Handler = args.handler
     try:
-        status = handler(args, Console())
+        from qup.launch.display import make_console
+
+        status = handler(args, make_console())
     except QupError as error:
         print(f"qup: {error}", file=sys.stderr)
         status = 1

@@ -153,7 +153,7 @@ class Model:
     trust_remote_code: bool = opt(False, "run code shipped with the model; needs a pinned revision or a local directory")
     dtype: str = opt("float32", "weights in memory for generation and scoring", choices=("float32", "bfloat16"))
     attention: str = opt("sdpa", "attention kernel", choices=("sdpa", "eager", "flash_attention_2"))
-    template: str = opt("lab", "chat template and instruction, by name in qup/prompts.py", choices=TEMPLATES)
+    template: str = opt("lab", "chat template and instruction, by name in qup/templates.py", choices=TEMPLATES)
     stop: list[str] = opt([], "stop strings beyond the ids that model, tokenizer and template name")
     context: int | None = opt(None, "positions, prompt and response together; the model's own where none", at_least=8)
     threads: int = opt(1, "CPU threads a process; in the key, because sums depend on it", at_least=1)

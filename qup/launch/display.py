@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -15,6 +16,13 @@ from rich.text import Text
 from qup.launch.progress import Board, StageState, duration
 
 LINE_EVERY_S = 15.0
+FILE_WIDTH = 200
+"""Columns where nobody's terminal sets a width."""
+
+
+def make_console() -> Console:
+    """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
 
 
 class Display:

@@ -51,7 +51,7 @@ def show_states(seen: Look, width: int) -> Table:
     """The table of a study at one moment."""
     table = Table(box=None, header_style="dim", pad_edge=False, title=seen.record["name"], title_justify="left")
     table.add_column("#", justify="right")
-    table.add_column("cell", overflow="fold")
+    table.add_column("cell", no_wrap=True)
     columns = _columns(seen)
     for kind in columns:
         table.add_column(kind if width > 120 else kind[:9], overflow="fold")

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from qup.config.schema import Config
 from qup.errors import QupError
+from qup.launch.display import make_console
 from qup.launch.local import LocalRun
 from qup.launch.plan import Plan, check_budget, make_plan
 from qup.launch.progress import duration
@@ -42,7 +43,7 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     from qup.config.resolve import resolve_grid
     from qup.config.validate import validate_grid
 
-    console = console or Console(stderr=False)
+    console = console or make_console()
     validate_grid(cells, launcher=where)
     first = cells[0]
     if first.study.rehearse and not first.study.dry_run:

@@ -16,7 +16,13 @@ from qup.training.student import prepare
 from tests.helpers.tiny import tiny_model
 from tests.training.reference import STAGES, batch, error_of, gradients, one_step, reference, trainer_of
 
-ACCUMULATION = {"packed-1": (True, 16, 1), "packed-2": (True, 2, 2), "packed-4": (True, 1, 4), "padded-1": (False, 8, 1), "padded-4": (False, 2, 4)}
+ACCUMULATION = {
+    "packed-1": (True, 16, 1),
+    "packed-2": (True, 2, 2),
+    "packed-4": (True, 1, 4),
+    "padded-1": (False, 8, 1),
+    "padded-4": (False, 2, 4),
+}
 """Packing, rows a micro-batch, micro-batches a step on one rank; the batch packs into four rows of at most 48."""
 
 

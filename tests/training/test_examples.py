@@ -9,7 +9,9 @@ from tests.training.world import stream_table
 
 def encode(rows: list[tuple[str, str, str]], max_length: int = 10, max_dropped: float = 1.0):  # type: ignore[no-untyped-def]
     """A character is a token; the stop token is 0."""
-    return encode_stream(stream_table(rows), lambda text: [ord(c) for c in text], lambda text: [*map(ord, text), 0], max_length, max_dropped)
+    return encode_stream(
+        stream_table(rows), lambda text: [ord(c) for c in text], lambda text: [*map(ord, text), 0], max_length, max_dropped
+    )
 
 
 def test_an_example_is_prompt_response_and_stop() -> None:

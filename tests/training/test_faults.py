@@ -224,7 +224,10 @@ def test_a_rank_that_fails_is_named_with_its_log(workshop: Workshop, monkeypatch
 def test_a_template_that_leaves_the_assistant_out_is_refused(tmp_path: Path, stream: Path) -> None:
     from tests.helpers.tiny import make_tiny
 
-    student = make_tiny(tmp_path / "student", chat_template="{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% endif %}{% endfor %}")
+    student = make_tiny(
+        tmp_path / "student",
+        chat_template="{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% endif %}{% endfor %}",
+    )
     with pytest.raises(InputError, match="leaves the assistant's part out"):
         Workshop(tmp_path / "run", student, stream).train()
 
