@@ -164,7 +164,7 @@ class Family:
         missing = [rank for rank in ranks if not reports[rank]]
         if missing:
             raise QupError(self._about(missing[0], "ended without a word"))
-        first = min((report["time"], rank) for rank, report in reports.items() if report["status"] == "error")[1]
+        first = next(name for name, end in ended.items() if end.status != 0) if "srun" not in ended else ranks[0]
         raise QupError(self._about(first, f"failed: {reports[first].get('kind')}: {reports[first].get('message')}"))
 
     def _about(self, rank: str, what: str) -> str:

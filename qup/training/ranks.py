@@ -143,28 +143,27 @@ def forget_groups() -> None:
 
 
 class Watch:
-    """Says `alive` for this rank and calls `on_silence(rank)` once another has been silent for `timeout_s`.
+    """A thread that says `alive` for this rank and calls `on_silence(rank)` once another has been silent for `timeout_s`.
 
-    It beats from threads of its own, so a rank busy for minutes (saving, compiling) is alive, and one that was stopped,
+    It beats from a thread of its own, so a rank busy for minutes (saving, compiling) is alive, and one that was stopped,
     killed or cut off is not. With one rank it does nothing.
     """
 
     def __init__(self, world: World, timeout_s: float, on_silence: Callable[[int], None]) -> None:
         self.world, self.timeout_s, self.on_silence = world, timeout_s, on_silence
         self.interval = max(0.2, min(5.0, timeout_s / 10))
-        self.ended, self.broken = threading.Event(), threading.Event()
-        self.threads: list[threading.Thread] = []
-        self.heard: dict[int, float] = {}
+        self.ended = threading.Event()
+        self.thread: threading.Thread | None = None
 
     def __enter__(self) -> Watch:
         if self.world.size > 1:
             from torch.distributed.distributed_c10d import _get_default_store
 
-            self.heard = dict.fromkeys(range(self.world.size), time.monotonic())
-            for name, work in (("beat", self._beat), ("judge", self._judge)):
-                arguments = (_get_default_store().clone(),) if name == "beat" else ()
-                self.threads.append(threading.Thread(target=work, args=arguments, daemon=True, name=f"rank-{name}"))
-                self.threads[-1].start()
+            store = _get_default_store().clone()
+            store.set_timeout(timedelta(seconds=self.timeout_s))
+            store.set(_key(self.world.rank), "0")
+            self.thread = threading.Thread(target=self._run, args=(store,), daemon=True, name="rank-watch")
+            self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,13 +172,13 @@ class Watch:
     def stop(self) -> None:
         """Ends the watch: from here on ranks may leave."""
         self.ended.set()
-        for thread in self.threads:
-            thread.join(timeout=2 * self.interval)
+        if self.thread is not None:
+            self.thread.join(timeout=2 * self.interval)
 
-    def _beat(self, store: Any) -> None:
-        """Says `alive` and listens. Talks to the store, which lives in rank 0, so it hangs or fails where that rank does."""
+    def _run(self, store: Any) -> None:
         others = [rank for rank in range(self.world.size) if rank != self.world.rank]
         last: dict[int, bytes] = {}
+        heard = dict.fromkeys(others, time.monotonic())
         beat = 0
         while not self.ended.wait(self.interval):
             beat += 1
@@ -188,25 +187,17 @@ class Watch:
                 present = [rank for rank in others if store.check([_key(rank)])]
                 values = store.multi_get([_key(rank) for rank in present]) if present else []
             except Exception:
-                self.broken.set()
-                return
-            for rank, value in zip(present, values, strict=True):
-                if last.get(rank) != value:
-                    last[rank], self.heard[rank] = value, time.monotonic()
-            self.heard[self.world.rank] = time.monotonic()
-
-    def _judge(self) -> None:
-        while not self.ended.wait(self.interval):
-            if self.broken.is_set():
-                # a moment's grace, because rank 0 may have left in good order
+                # the store lives in rank 0; a moment's grace, because that rank may have left in good order
                 if not self.ended.wait(self.interval):
                     self.on_silence(0)
                 return
             now = time.monotonic()
-            silent = [rank for rank, heard in self.heard.items() if now - heard > self.timeout_s]
-            if silent:
-                # not hearing oneself means that the store, and with it rank 0, does not answer
-                self.on_silence(0 if self.world.rank in silent else silent[0])
+            for rank, value in zip(present, values, strict=True):
+                if last.get(rank) != value:
+                    last[rank], heard[rank] = value, now
+            silent = [rank for rank in others if now - heard[rank] > self.timeout_s]
+            if silent and not self.ended.is_set():
+                self.on_silence(silent[0])
                 return
 
 

@@ -43,7 +43,7 @@ class Outbox:
 
     def put(self, status: str, **facts: Any) -> None:
         """The rank's outcome: done, interrupted, error or silence."""
-        self._write(f"rank-{self.rank}.json", {"status": status, "time": time.time(), **facts})
+        self._write(f"rank-{self.rank}.json", {"status": status, **facts})
 
     def progress(self, done: float, total: float, unit: str) -> None:
         """Kept fresh by rank 0, twice a second at most."""
