@@ -21,7 +21,7 @@ from qup.context import Context
 from qup.errors import Interrupted, QupError
 from qup.training.children import Child, start
 from qup.training.job import Job
-from qup.training.worker import INTERRUPTED
+from qup.training.worker import INTERRUPTED, SILENCE
 
 GRACE_S = 10.0
 """How long the other ranks have to notice that one is gone, and to say so, before they are killed."""
@@ -131,7 +131,7 @@ class Family:
                     continue
                 ended[name] = Ended(status, self._report(name))
                 if status not in (0, INTERRUPTED):
-                    until = min(until, time.monotonic() + GRACE_S)
+                    until = min(until, time.monotonic() + (GRACE_S if status != SILENCE else 0))
             if time.monotonic() > until:
                 return
             if self.ctx.stopping() and not stop.exists():

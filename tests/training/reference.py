@@ -60,7 +60,9 @@ def gradients(engine: Engine) -> Gradients:
     return found
 
 
-def one_step(model: Any, trainer: Trainer, zero: Zero, world: World, micro_batch: int, packing: bool, row: int = 48) -> tuple[Any, Gradients]:
+def one_step(
+    model: Any, trainer: Trainer, zero: Zero, world: World, micro_batch: int, packing: bool, row: int = 48
+) -> tuple[Any, Gradients]:
     """A step on the batch by a fresh engine, inside a process group."""
     engine = Engine(prepare(copy.deepcopy(model), trainer, zero), trainer, zero, world)
     probe(engine.model, "cpu")  # type: ignore[arg-type]
