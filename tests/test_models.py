@@ -54,7 +54,7 @@ def test_training_stops_with_what_the_template_ends_a_turn_with(model):
 
 
 def test_text_before_the_end_of_a_turn_is_no_stop_token():
-    tokenizer = tiny_tokenizer(CHAT_TEMPLATE.replace("<|end|>", " .\\n<|end|>"))
+    tokenizer = tiny_tokenizer(CHAT_TEMPLATE.replace("<|end|>", " . <unk> <|end|>"))
     assert train_stop_id(tokenizer, "tokenizer") == END
 
 

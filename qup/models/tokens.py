@@ -54,7 +54,7 @@ def train_stop_id(tokenizer: Any, template: str) -> int:
 
     It is one of `stop_ids`, so what a model learns to end with also ends its generation.
     """
-    special = special_ids(tokenizer)
+    special = special_ids(tokenizer) - ({tokenizer.unk_token_id, tokenizer.bos_token_id} - {tokenizer.eos_token_id})
     for token in tokenizer(ending(tokenizer, template), add_special_tokens=False).input_ids:
         if token in special:
             return int(token)
