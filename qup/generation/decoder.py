@@ -19,6 +19,10 @@ class Decoder(Protocol):
 
     blocks: int
     """Most blocks side by side before two are merged."""
+    refill: float
+    """Share of the rows that has to be free before the next prompts are read: small steps want large blocks."""
+    vocabulary: int
+    """Entries of the logits."""
     device: torch.device
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:
@@ -41,10 +45,12 @@ class GenericDecoder:
     """Any causal model whose layers keep keys and values in transformers' cache, through its own forward."""
 
     blocks = 1
+    refill = 0.25
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model
         self.device = next(model.parameters()).device
+        self.vocabulary = self.model.get_output_embeddings().weight.shape[0]
         self._last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         config = self.model.config.get_text_config()
         layered = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}

@@ -50,15 +50,18 @@ class Draw:
         falling probability where a filter applies. `uniform_R` is float64 and not read when greedy.
         """
         logits_RV = logits_RV.float()
-        total_R = torch.logsumexp(logits_RV, -1)
+        if not self.greedy and not self.filtered and self.temperature == 1:
+            most_R1 = logits_RV.amax(-1, keepdim=True)
+            token_R, mass_R = _pick((logits_RV - most_R1).exp_(), uniform_R)
+            total_R = mass_R.log_().float() + most_R1[:, 0]
+            return token_R, logits_RV.gather(-1, token_R[:, None])[:, 0] - total_R
         if self.greedy:
             token_R = logits_RV.argmax(-1)
         elif self.filtered:
             token_R = self._draw_filtered(logits_RV, uniform_R)
         else:
-            shifted_RV = logits_RV - total_R[:, None] if self.temperature == 1 else (logits_RV / self.temperature).log_softmax(-1)
-            token_R = _pick(shifted_RV.exp_(), uniform_R)
-        return token_R, logits_RV.gather(-1, token_R[:, None])[:, 0] - total_R
+            token_R, _ = _pick((logits_RV / self.temperature).softmax(-1), uniform_R)
+        return token_R, logits_RV.gather(-1, token_R[:, None])[:, 0] - torch.logsumexp(logits_RV, -1)
 
     def kept(self, probability_RV: Tensor) -> Tensor:
         """Which of a row's probabilities, sorted falling, the filters keep: a leading run that is never empty."""
@@ -76,12 +79,12 @@ class Draw:
 
     def _draw_filtered(self, logits_RV: Tensor, uniform_R: Tensor) -> Tensor:
         probability_RV, order_RV = (logits_RV / self.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
-        place_R = _pick(torch.where(self.kept(probability_RV), probability_RV, 0), uniform_R)
+        place_R, _ = _pick(torch.where(self.kept(probability_RV), probability_RV, 0), uniform_R)
         return order_RV.gather(-1, place_R[:, None])[:, 0]
 
 
-def _pick(weight_RV: Tensor, uniform_R: Tensor) -> Tensor:
-    """Inverse of the cumulated weights; an entry of weight 0 is never picked."""
+def _pick(weight_RV: Tensor, uniform_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse of the cumulated weights, and their sums (float64); an entry of weight 0 is never picked."""
     cumulated_RV = weight_RV.cumsum(-1, dtype=torch.float64)
     target_R1 = uniform_R[:, None] * cumulated_RV[:, -1:]
-    return torch.searchsorted(cumulated_RV, target_R1, right=True)[:, 0]
+    return torch.searchsorted(cumulated_RV, target_R1, right=True)[:, 0], cumulated_RV[:, -1]

@@ -53,16 +53,16 @@ def _linears(layer: Any) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Weights of one layer; a projection is one matrix, or several side by side where they were not fused."""
+    """Weights of one layer. A projection is one matrix, or several side by side where they were not fused; `out` and `down` are transposed."""
 
     norm_1: nn.Module | None
     attention_in: list[tuple[Tensor, Tensor | None]]
     q_norm: nn.Module | None
     k_norm: nn.Module | None
-    out: nn.Linear
+    out: tuple[Tensor, Tensor | None]
     norm_2: nn.Module | None
     mlp_in: list[tuple[Tensor, Tensor | None]]
-    down: nn.Linear
+    down: tuple[Tensor, Tensor | None]
 
 
 class LeanDecoder:
@@ -77,11 +77,15 @@ class LeanDecoder:
         self.dtype = model.model.embed_tokens.weight.dtype
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.eps = config.rms_norm_eps
+        self.eps = torch.tensor(config.rms_norm_eps)
         self.scale = self.dim**-0.5
+        self.nought = torch.zeros(1, 1, 1)
         self.plain = self.device.type == "cpu" and self.dtype == torch.float32
         """Matrix products instead of the attention kernel: faster here for one query a row."""
         self.fused = self.plain and sum(parameter.numel() for parameter in model.parameters()) <= FUSE_BELOW
+        self.refill = 0.5 if self.fused else 0.25
+        self.vocabulary = model.lm_head.weight.shape[0]
+        self.head = model.lm_head.weight.detach() * model.model.norm.weight.detach() if self.fused else None
         self.layers = [self._layer(layer) for layer in model.model.layers]
         self.cos = self.sin = torch.empty(0)
 
@@ -93,10 +97,10 @@ class LeanDecoder:
             self._projection([attention.q_proj, attention.k_proj, attention.v_proj], first),
             getattr(attention, "q_norm", None),
             getattr(attention, "k_norm", None),
-            attention.o_proj,
+            (attention.o_proj.weight.t(), attention.o_proj.bias),
             None if self.fused else second,
             self._projection([mlp.gate_proj, mlp.up_proj], second),
-            mlp.down_proj,
+            (mlp.down_proj.weight.t(), mlp.down_proj.bias),
         )
 
     def _projection(self, linears: list[nn.Linear], norm: Any) -> list[tuple[Tensor, Tensor | None]]:
@@ -110,7 +114,7 @@ class LeanDecoder:
         if norm is not None:
             return norm(x)  # type: ignore[no-any-return]
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * size.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+        return x * torch.addcmul(self.eps, size, size, value=1 / x.shape[-1]).rsqrt_()
 
     def _rotary(self, upto: int) -> None:
         """Tables of cos and sin, signed for `_rotate`, for positions below `upto`."""
@@ -147,7 +151,9 @@ class LeanDecoder:
         return x
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return self.model.lm_head(self.model.model.norm(hidden))  # type: ignore[no-any-return]
+        if self.head is None:
+            return self.model.lm_head(self.model.model.norm(hidden))  # type: ignore[no-any-return]
+        return F.linear(self._normed(hidden, None), self.head, self.model.lm_head.bias)
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Prefix, Tensor]:
         ids, lengths = pad(prompts, self.device)
@@ -169,21 +175,22 @@ class LeanDecoder:
         return Prefix(keys, values, lengths.tolist()), self._logits(last)
 
     def step(self, blocks: Sequence[Block], token_R: Tensor, position_R: Tensor) -> Tensor:
+        first = 0
+        spans = []
         for block in blocks:
             block.reserve()
+            spans.append((block, first, first + len(block), len(block), block.mask()))
+            first += len(block)
         self._rotary(max(block.filled for block in blocks) + 1)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             mixed = []
-            first = 0
-            for block in blocks:
-                after, at = first + len(block), block.filled
-                keys, values = block.keys[layer][: len(block)], block.values[layer][: len(block)]
-                keys[:, :, at] = k[first:after]
-                values[:, :, at] = v[first:after]
-                grouped = q[first:after].reshape(len(block), self.groups, -1, self.dim)
-                mixed.append(self._mix(grouped, keys[:, :, : at + 1], values[:, :, : at + 1], block.mask()))
-                first = after
+            for block, first, after, count, mask in spans:
+                upto = block.filled + 1
+                keys, values = block.keys[layer][:count, :, :upto], block.values[layer][:count, :, :upto]
+                keys[:, :, -1] = k[first:after]
+                values[:, :, -1] = v[first:after]
+                mixed.append(self._mix(q[first:after].reshape(count, self.groups, -1, self.dim), keys, values, mask))
             return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
         hidden = self._hidden(token_R, position_R, attend)
@@ -195,19 +202,16 @@ class LeanDecoder:
         """Attention of one query a row: q B × groups × (heads / groups) × dim, keys and values B × groups × C × dim."""
         if mask is not None:
             mask = mask[..., : keys.shape[2]]
-        if self.plain:
-            score = torch.matmul(q * self.scale, keys.transpose(-1, -2))
-            if mask is not None:
-                score += mask
-            mixed = torch.matmul(score.softmax(-1), values)
-        else:
-            if mask is not None:
-                mask = mask.expand(-1, 1, q.shape[2], -1)
-            mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        return mixed.reshape(len(q), -1)
+        if not self.plain:
+            mask = mask if mask is None else mask.expand(-1, 1, q.shape[2], -1)
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).reshape(len(q), -1)
+        score = torch.baddbmm(self.nought, q.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), beta=0, alpha=self.scale)
+        if mask is not None:
+            score.view(*q.shape[:3], -1).add_(mask)
+        return torch.bmm(score.softmax(-1), values.flatten(0, 1)).view(len(q), -1)
 
 
-def _add_linear(x: Tensor, h: Tensor, linear: nn.Linear) -> Tensor:
-    if linear.bias is None:
-        return torch.addmm(x, h, linear.weight.t())
-    return x + linear(h)
+def _add_linear(x: Tensor, h: Tensor, linear: tuple[Tensor, Tensor | None]) -> Tensor:
+    weight, bias = linear
+    added = torch.addmm(x, h, weight)
+    return added if bias is None else added.add_(bias)

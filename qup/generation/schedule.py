@@ -57,7 +57,8 @@ class Schedule:
     def __init__(self, decoder: Decoder, clamped: Clamped, sampling: Sampling, stop_ids: Sequence[int]) -> None:
         self.decoder, self.clamped, self.sampling = decoder, clamped, sampling
         self.draw = Draw(sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
-        self.stop_ids = np.array(sorted(stop_ids), dtype=np.int64)
+        self.stops = np.zeros(decoder.vocabulary, dtype=bool)
+        self.stops[list(stop_ids)] = True
         self.units = units_of(clamped, sampling.rows, repeat=not self.draw.greedy)
         self.seed = sampling.seed or 0
         self.blocks: list[Block] = []
@@ -84,7 +85,7 @@ class Schedule:
     def _may_admit(self) -> bool:
         if not self.units:
             return False
-        wanted = max(len(self.units[0].samples), self.sampling.rows // 4)
+        wanted = max(len(self.units[0].samples), int(self.sampling.rows * self.decoder.refill))
         return self.free >= wanted or not self.blocks
 
     def _admit(self) -> None:
@@ -146,13 +147,13 @@ class Schedule:
         for row, token, logprob in zip(rows, tokens.tolist(), logprob_R.tolist()):
             row.token_ids.append(token)
             row.logprob_T.append(logprob)
-        return np.isin(tokens, self.stop_ids) | (length_R + 1 >= limit_R)
+        return self.stops[tokens] | (length_R + 1 >= limit_R)
 
     def _finish(self, block: Block, done_B: np.ndarray) -> None:
         gone = np.flatnonzero(done_B).tolist()
         for at in gone:
             row = block.rows[at]
-            finish = "stop" if np.isin(row.token_ids[-1], self.stop_ids) else "length"
+            finish = "stop" if self.stops[row.token_ids[-1]] else "length"
             samples = self.found.setdefault(row.unit, {})
             samples[row.sample] = Sample(tuple(row.token_ids), tuple(row.logprob_T), finish)
             if len(samples) == (1 if self.draw.greedy else self.clamped.requests[row.unit].n):

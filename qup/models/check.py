@@ -53,7 +53,7 @@ def _gguf(model: Model, file: Path) -> list[Fault]:
         if stream.read(4) != b"GGUF":
             return [Fault(key, value, "not a GGUF file")]
     if find_spec("gguf") is None:
-        return [Fault(key, value, 'reading GGUF needs the package gguf: pip install "qup[smollm2]"')]
+        return [Fault(key, value, 'reading GGUF needs the package gguf: make smollm2, or pip install "qup[smollm2]"')]
     return []
 
 

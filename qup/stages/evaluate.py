@@ -91,6 +91,7 @@ def merge(view: EvaluateView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     """
     from qup.generation.responses import Facts, sampling_facts
     from qup.generation.utility import figures, harness_results, totals
+    from qup.tracking import stage_tracker
 
     facts = Facts()
     kept = [name for name in RESPONSES.names if name != "text"]
@@ -111,9 +112,7 @@ def merge(view: EvaluateView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     total, pooled = totals(found[False])
     sampling = sampling_facts(view.evaluation.sampling)
     config = {"model": view.labels.get("model", view.model.name), "model_args": view.model.path, "gen_kwargs": sampling, **facts.same}
-    text = json.dumps(harness_results(found[False], found[True], config), indent=1, sort_keys=True)
-    (ctx.out / "results.json").write_text(text + "\n")
-    return {
+    metrics = {
         "benchmarks": found[False],
         "total": total,
         "total_pooled": pooled,
@@ -125,6 +124,11 @@ def merge(view: EvaluateView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
         **facts.same,
         "sampling": sampling,
     }
+    text = json.dumps(harness_results(found[False], found[True], config), indent=1, sort_keys=True)
+    (ctx.out / "results.json").write_text(text + "\n")
+    with stage_tracker("evaluate", view, ctx) as tracker:
+        tracker.summary(metrics)
+    return metrics
 
 
 def weights(view: EvaluateView, inputs: Inputs) -> Path | None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from qup.config.views import TrainView
 from qup.context import Context
+from qup.errors import Interrupted
 from qup.store import Artifact
+from qup.tracking import stage_tracker
 from qup.training.job import Job
 from qup.training.launch import train
 
@@ -29,4 +31,15 @@ def run(view: TrainView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[s
         memory=ctx.resources.mem,
         sources={name: found.key for name, found in inputs.items()},
     )
-    return train(job, ctx)
+    tracker = stage_tracker("train", view, ctx, steps=ctx.work / "steps.jsonl")
+    try:
+        metrics = train(job, ctx)
+    except Interrupted:
+        # the run goes on under the same id; closing it would leave half a run beside the whole one
+        raise
+    except BaseException:
+        tracker.close(failed=True)
+        raise
+    tracker.summary(metrics)
+    tracker.close()
+    return metrics

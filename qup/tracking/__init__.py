@@ -2,6 +2,6 @@
 
 from qup.tracking.spec import Spec, cell_config, run_id, study_folder
 from qup.tracking.sync import sync_study
-from qup.tracking.tracker import Tracker, open_tracker
+from qup.tracking.tracker import Tracker, open_tracker, stage_tracker
 
-__all__ = ["Spec", "Tracker", "cell_config", "open_tracker", "run_id", "study_folder", "sync_study"]
+__all__ = ["Spec", "Tracker", "cell_config", "open_tracker", "run_id", "stage_tracker", "study_folder", "sync_study"]

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from qup.config.fingerprint import plain
 from qup.config.schema import Tracking
-from qup.tracking.spec import END, HISTORY, Spec, flat, lines_of, spec_of, write_beside
+from qup.config.views import EvaluateView, TrainView
+from qup.context import Context
+from qup.tracking.spec import END, HISTORY, Spec, cell_config, flat, lines_of, spec_of, study_folder, write_beside
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +124,20 @@ def open_tracker(
         log.warning("%s is not tracked: %s", kind, error)
         return Tracker(None, None)
     return Tracker(spec, directory / spec.id)
+
+
+def stage_tracker(kind: str, view: TrainView | EvaluateView, ctx: Context, *, steps: Path | None = None) -> Tracker:
+    """Tracks the stage that `ctx` belongs to, under its cell's full settings; of several tasks the first one's alone."""
+    store = ctx.shared.parent
+    return open_tracker(
+        view.tracking if os.environ.get("RANK", "0") == "0" else replace(Tracking(), name="none"),
+        identity=ctx.key,
+        kind=kind,
+        labels=view.labels,
+        config=cell_config(store, ctx.study, view.labels.get("cell", "")) or plain(view),
+        directory=study_folder(store, ctx.study),
+        steps=steps,
+    )
 
 
 def _follow(folder: Path) -> subprocess.Popen[bytes]:

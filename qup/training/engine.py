@@ -70,6 +70,9 @@ class Engine:
         optimizer = build_optimizer(model, trainer, zero.stage)
         config = deepspeed_config(trainer, zero, self.device.type == "cuda", universal)
         self.deepspeed, self.optimizer, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+        if zero.stage == 0 and world.size == 1:
+            # nothing to average: spares a flat copy of every gradient
+            self.deepspeed.enable_backward_allreduce = False
 
     @property
     def model(self) -> nn.Module:

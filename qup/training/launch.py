@@ -1,4 +1,4 @@
-"""Where the ranks of a training run are: this process, children on this machine, or tasks of a SLURM allocation."""
+"""Where the ranks of a training run are: this process, or its children, watched."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,27 +27,43 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Placement:
-    """Which ranks this process answers for. `size` 1: this process is the rank."""
+    """Which ranks this process answers for: itself where `size` is 1, else children of its own."""
 
     size: int
-    mine: tuple[int, ...] = (0,)
-    nodes: int = 1
+    first: int = 0
+    here: int = 1
+    local: int = 0
+    """Local rank of the first of them."""
     outside: bool = False
-    """Someone else (torchrun, srun) started one process a rank, and told each its place."""
+    """Others like this process answer for the other ranks; all meet at MASTER_ADDR and MASTER_PORT."""
 
 
 def placement(ctx: Context, env: Mapping[str, str]) -> Placement:
-    """From RANK and WORLD_SIZE where they are set; else GPUs, or tasks on CPU, of the stage's resources."""
+    """How many ranks, and which are here.
+
+    Where RANK and WORLD_SIZE are set (srun, torchrun) this is one task of several, and has as many ranks as there are
+    GPUs a task; else all of them: as many as GPUs, or on CPU as tasks. InputError for several nodes and no one to start them.
+    """
+    gpus, tasks = int(ctx.resources.gpus.rpartition(":")[2] or 0), ctx.resources.tasks
     if "RANK" in env and "WORLD_SIZE" in env:
-        return Placement(int(env["WORLD_SIZE"]), (int(env["RANK"]),), outside=True)
-    gpus = int(ctx.resources.gpus.rpartition(":")[2] or 0)
-    here = max(gpus, ctx.resources.tasks)
-    return Placement(here * ctx.resources.nodes, tuple(range(here)), ctx.resources.nodes)
+        ours = max(1, gpus // int(env.get("LOCAL_WORLD_SIZE", tasks)))
+        return Placement(int(env["WORLD_SIZE"]) * ours, int(env["RANK"]) * ours, ours, int(env.get("LOCAL_RANK", "0")) * ours, outside=True)
+    if ctx.resources.nodes > 1:
+        raise errors.InputError(
+            f"cluster.train.nodes={ctx.resources.nodes}: several nodes need SLURM or torchrun to start them; 1 is valid here"
+        )
+    return Placement(max(gpus, tasks), here=max(gpus, tasks))
 
 
 def train(job: Job, ctx: Context, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Trains and returns the metrics. Raises Interrupted, or an error that names the rank at fault."""
     where = placement(ctx, env)
+    planned = job.view.world_size
+    if planned and planned != where.size:
+        raise errors.InputError(
+            f"trainer.normalisation={job.view.trainer.normalisation}: the result depends on the number of ranks; "
+            f"planned for {planned}, started with {where.size}"
+        )
     if where.size == 1:
         return _here(job, ctx)
     return Family(job, ctx, where).run()
@@ -94,31 +108,18 @@ class Family:
         return self._outcome(ended)
 
     def _start(self) -> dict[str, Child]:
-        """Name → process. A process is one rank, or srun, which stands for all."""
+        """Rank → process."""
         threads = str(self.job.view.model.threads)
         shared = {**os.environ, "QUP_PARENT": str(os.getpid()), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         shared["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-        if self.where.nodes > 1 and not self.where.outside:
-            return {"srun": self._srun(shared)}
+        if not self.where.outside:
+            shared |= {"QUP_MASTER": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
         children: dict[str, Child] = {}
-        for rank in self.where.mine:
-            env = dict(shared)
-            if not self.where.outside:
-                env |= {"RANK": str(rank), "WORLD_SIZE": str(self.where.size), "LOCAL_RANK": str(rank)}
-                env |= {"QUP_MASTER": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-            children[str(rank)] = start(self.folder, env, self._log(rank), self.job.view.model.device)
+        for offset in range(self.where.here):
+            rank = self.where.first + offset
+            place = {"RANK": str(rank), "WORLD_SIZE": str(self.where.size), "LOCAL_RANK": str(self.where.local + offset)}
+            children[str(rank)] = start(self.folder, shared | place, self._log(rank), self.job.view.model.device)
         return children
-
-    def _srun(self, shared: dict[str, str]) -> subprocess.Popen[bytes]:
-        if shutil.which("srun") is None or "SLURM_JOB_ID" not in os.environ:
-            raise errors.InputError(f"cluster.train.nodes={self.where.nodes}: more than one node needs a SLURM job; 1 is valid here")
-        env = {name: value for name, value in shared.items() if name != "QUP_PARENT"} | {"QUP_MASTER": socket.gethostname()}
-        tasks = len(self.where.mine)
-        command = ["srun", f"--nodes={self.where.nodes}", f"--ntasks-per-node={tasks}", f"--ntasks={self.where.size}"]
-        command += [f"--cpus-per-task={self.ctx.resources.cpus}", "--kill-on-bad-exit=1", f"--output={self.folder}/rank-%t.log"]
-        command += [sys.executable, "-m", "qup.training.worker", str(self.folder)]
-        with (self.folder / "srun.log").open("wb") as log:
-            return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
     def _watch(self, children: Mapping[str, Child], ended: dict[str, Ended]) -> None:
         stop = self.folder / "stop"
@@ -143,29 +144,42 @@ class Family:
             time.sleep(0.1)
 
     def _outcome(self, ended: Mapping[str, Ended]) -> dict[str, Any]:
-        ranks = [str(rank) for rank in (range(self.where.size) if "srun" in ended else self.where.mine)]
-        reports = {rank: self._report(rank) for rank in ranks}
+        ours = [str(self.where.first + offset) for offset in range(self.where.here)]
+        reports = {rank: self._report(rank) for rank in ours}
         done = [report for report in reports.values() if report.get("status") == "done"]
-        if len(done) == len(ranks):
+        if len(done) == len(ours):
             return done[0]["metrics"]  # type: ignore[no-any-return]
-        for _rank, report in reports.items():
+        killed = [rank for rank, end in ended.items() if end.status < 0]
+        if not killed and self.where.outside and not _settled(reports.values()):
+            reports = self._everyones_reports()
+        for report in reports.values():
             if report.get("status") == "error" and report["ours"]:
                 raise _own_error(report["kind"], report["message"])
-        killed = [name for name, end in ended.items() if end.status < 0 and name != "srun"]
         if killed:
             raise QupError(self._about(killed[0], f"was killed by {_signal(-ended[killed[0]].status)}"))
         silent = [report["rank"] for report in reports.values() if report.get("status") == "silence"]
         if silent:
             raise QupError(self._about(str(silent[0]), f"said nothing for {self.job.view.trainer.timeout_s:g} s"))
         if all(report.get("status") == "interrupted" for report in reports.values()):
-            raise Interrupted(reports[ranks[0]]["message"])
-        if "srun" in ended and ended["srun"].status in (0, INTERRUPTED) and self.ctx.stopping():
-            raise Interrupted("asked to stop")
-        missing = [rank for rank in ranks if not reports[rank]]
+            raise Interrupted(reports[ours[0]]["message"])
+        missing = [rank for rank in reports if not reports[rank]]
         if missing:
             raise QupError(self._about(missing[0], "ended without a word"))
-        first = next(name for name, end in ended.items() if end.status != 0) if "srun" not in ended else ranks[0]
+        first = min((report["time"], rank) for rank, report in reports.items() if report["status"] == "error")[1]
         raise QupError(self._about(first, f"failed: {reports[first].get('kind')}: {reports[first].get('message')}"))
+
+    def _everyones_reports(self) -> dict[str, dict[str, Any]]:
+        """Rank → report, over all tasks; waits a little for those that are still falling over."""
+        until = time.monotonic() + GRACE_S
+        while True:
+            found = {str(rank): self._report_of_any(rank) for rank in range(self.where.size)}
+            if all(found.values()) or time.monotonic() > until:
+                return found
+            time.sleep(0.2)
+
+    def _report_of_any(self, rank: int) -> dict[str, Any]:
+        paths = self.ctx.work.glob(f"ranks-*/*/rank-{rank}.json")
+        return next((report for path in paths if (report := _read(path))), {})
 
     def _about(self, rank: str, what: str) -> str:
         last = _last_line(self._log(int(rank)))
@@ -181,13 +195,18 @@ class Family:
 
 
 def _fresh_folder(root: Path, where: Placement) -> Path:
-    """An empty folder for this attempt; one a rank where ranks are started from outside."""
+    """An empty folder for this attempt; each of several tasks has its own."""
     if where.outside:
-        root = root.with_name(f"ranks-{where.mine[0]}")
+        root = root.with_name(f"ranks-{where.first}")
     shutil.rmtree(root, ignore_errors=True)
     folder = root / secrets.token_hex(4)
     folder.mkdir(parents=True)
     return folder
+
+
+def _settled(reports: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether these ranks know themselves why they ended: the user's error, another's silence, a wish to stop."""
+    return all(report.get("status") in ("silence", "interrupted") or report.get("ours") for report in reports)
 
 
 def _own_error(kind: str, message: str) -> QupError:

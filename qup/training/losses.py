@@ -14,8 +14,10 @@ from torch.nn import functional
 
 from qup.training.objectives import OBJECTIVES, Objective
 
-CHUNK_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}
-"""Logits held at once (float32), by device type."""
+CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
+"""Logits held at once (float32), by device type; on CPU what the caches bear."""
+FEWEST_ROWS = 128
+"""Below this a chunk's matrix products are bound by reading the weight."""
 
 
 class Sums(NamedTuple):
@@ -28,9 +30,9 @@ class Sums(NamedTuple):
 
 
 def chunk_rows(vocabulary: int, device: str) -> int:
-    """Targets a chunk: between 32 and 2048, a multiple of 32."""
+    """Targets a chunk: between 128 and 2048, a multiple of 32."""
     rows = CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cpu"]) // max(vocabulary, 1)
-    return max(32, min(2048, rows // 32 * 32))
+    return max(FEWEST_ROWS, min(2048, rows // 32 * 32))
 
 
 class ChunkedLoss(torch.autograd.Function):
@@ -45,9 +47,10 @@ class ChunkedLoss(torch.autograd.Function):
         d_hidden = torch.zeros_like(hidden_NH) if want_hidden else None
         d_weight = torch.zeros(weight_VH.shape, dtype=torch.float32, device=weight_VH.device) if want_weight else None
         d_bias = torch.zeros(bias_V.shape, dtype=torch.float32, device=bias_V.device) if want_bias and bias_V is not None else None
+        buffer = torch.empty(min(rows, len(target_N)), len(weight_VH), dtype=torch.float32, device=hidden_NH.device)
         for start in range(0, len(target_N), rows):
             hidden, target = hidden_NH[start : start + rows], target_N[start : start + rows, None]
-            logits = functional.linear(hidden, weight_VH, bias_V).float()
+            logits = _logits(hidden, weight_VH, bias_V, buffer[: len(target)])
             top = logits.amax(1, keepdim=True)
             shifted = logits.gather(1, target) - top
             e = logits.sub_(top).exp_()
@@ -88,6 +91,14 @@ class ChunkedLoss(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> Tensor:
+    """hidden @ weight.T + bias as float32, into memory that all chunks share."""
+    if weight.dtype == hidden.dtype == into.dtype:
+        torch.mm(hidden, weight.T, out=into)
+        return into if bias is None else into.add_(bias)
+    return into.copy_(functional.linear(hidden, weight, bias))
 
 
 def _add_product(into: Tensor, a: Tensor, b: Tensor) -> None:

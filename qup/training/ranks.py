@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -12,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+WARM = ("deepspeed.runtime.zero.muon.muon_optimizer", "transformers.models.llama.modeling_llama", "qup.training.loop")
+"""What a training run imports that takes seconds; the first is DeepSpeed's own, met when an engine is built."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long ranks wait for one that is alive but busy (writing a large model). Silent ones are noticed sooner, see Watch."""
 
@@ -60,8 +63,8 @@ def warm_up() -> None:
 
     torch.set_num_threads(1)
     quiet_deepspeed()
-
-    import qup.training.loop  # noqa: F401
+    for name in WARM:
+        importlib.import_module(name)
 
 
 def _has_cuda() -> bool:
@@ -143,27 +146,28 @@ def forget_groups() -> None:
 
 
 class Watch:
-    """A thread that says `alive` for this rank and calls `on_silence(rank)` once another has been silent for `timeout_s`.
+    """Says `alive` for this rank and calls `on_silence(rank)` once another has been silent for `timeout_s`.
 
-    It beats from a thread of its own, so a rank busy for minutes (saving, compiling) is alive, and one that was stopped,
+    It beats from threads of its own, so a rank busy for minutes (saving, compiling) is alive, and one that was stopped,
     killed or cut off is not. With one rank it does nothing.
     """
 
     def __init__(self, world: World, timeout_s: float, on_silence: Callable[[int], None]) -> None:
         self.world, self.timeout_s, self.on_silence = world, timeout_s, on_silence
         self.interval = max(0.2, min(5.0, timeout_s / 10))
-        self.ended = threading.Event()
-        self.thread: threading.Thread | None = None
+        self.ended, self.broken = threading.Event(), threading.Event()
+        self.threads: list[threading.Thread] = []
+        self.heard: dict[int, float] = {}
 
     def __enter__(self) -> Watch:
         if self.world.size > 1:
             from torch.distributed.distributed_c10d import _get_default_store
 
-            store = _get_default_store().clone()
-            store.set_timeout(timedelta(seconds=self.timeout_s))
-            store.set(_key(self.world.rank), "0")
-            self.thread = threading.Thread(target=self._run, args=(store,), daemon=True, name="rank-watch")
-            self.thread.start()
+            self.heard = dict.fromkeys(range(self.world.size), time.monotonic())
+            for name, work in (("beat", self._beat), ("judge", self._judge)):
+                arguments = (_get_default_store().clone(),) if name == "beat" else ()
+                self.threads.append(threading.Thread(target=work, args=arguments, daemon=True, name=f"rank-{name}"))
+                self.threads[-1].start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,13 +176,13 @@ class Watch:
     def stop(self) -> None:
         """Ends the watch: from here on ranks may leave."""
         self.ended.set()
-        if self.thread is not None:
-            self.thread.join(timeout=2 * self.interval)
+        for thread in self.threads:
+            thread.join(timeout=2 * self.interval)
 
-    def _run(self, store: Any) -> None:
+    def _beat(self, store: Any) -> None:
+        """Says `alive` and listens. Talks to the store, which lives in rank 0, so it hangs or fails where that rank does."""
         others = [rank for rank in range(self.world.size) if rank != self.world.rank]
         last: dict[int, bytes] = {}
-        heard = dict.fromkeys(others, time.monotonic())
         beat = 0
         while not self.ended.wait(self.interval):
             beat += 1
@@ -187,17 +191,25 @@ class Watch:
                 present = [rank for rank in others if store.check([_key(rank)])]
                 values = store.multi_get([_key(rank) for rank in present]) if present else []
             except Exception:
-                # the store lives in rank 0; a moment's grace, because that rank may have left in good order
+                self.broken.set()
+                return
+            for rank, value in zip(present, values, strict=True):
+                if last.get(rank) != value:
+                    last[rank], self.heard[rank] = value, time.monotonic()
+            self.heard[self.world.rank] = time.monotonic()
+
+    def _judge(self) -> None:
+        while not self.ended.wait(self.interval):
+            if self.broken.is_set():
+                # a moment's grace, because rank 0 may have left in good order
                 if not self.ended.wait(self.interval):
                     self.on_silence(0)
                 return
             now = time.monotonic()
-            for rank, value in zip(present, values, strict=True):
-                if last.get(rank) != value:
-                    last[rank], heard[rank] = value, now
-            silent = [rank for rank in others if now - heard[rank] > self.timeout_s]
-            if silent and not self.ended.is_set():
-                self.on_silence(silent[0])
+            silent = [rank for rank, heard in self.heard.items() if now - heard > self.timeout_s]
+            if silent:
+                # not hearing oneself means that the store, and with it rank 0, does not answer
+                self.on_silence(0 if self.world.rank in silent else silent[0])
                 return
 
 

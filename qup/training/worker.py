@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from qup.training.job import Job
 
 FAILED, INTERRUPTED, SILENCE = 1, 75, 70
 """Exit statuses: an error, asked to stop, another rank fell silent."""
-
-
-def place_of(env: Mapping[str, str]) -> tuple[int, int, int]:
-    """(rank, world size, local rank) from torchrun's or our own variables, else from SLURM's task."""
-    if "RANK" in env:
-        return int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", "0"))
-    return int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env["SLURM_LOCALID"])
 
 
 class Outbox:
@@ -43,7 +35,7 @@ class Outbox:
 
     def put(self, status: str, **facts: Any) -> None:
         """The rank's outcome: done, interrupted, error or silence."""
-        self._write(f"rank-{self.rank}.json", {"status": status, **facts})
+        self._write(f"rank-{self.rank}.json", {"status": status, "time": time.time(), **facts})
 
     def progress(self, done: float, total: float, unit: str) -> None:
         """Kept fresh by rank 0, twice a second at most."""
@@ -67,7 +59,7 @@ def die_with_parent(parent: int) -> None:
 def main(folder: Path) -> None:
     if parent := os.environ.get("QUP_PARENT"):
         die_with_parent(int(parent))
-    rank, size, local_rank = place_of(os.environ)
+    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     outbox = Outbox(folder, rank)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     asked: list[int] = []

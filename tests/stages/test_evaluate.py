@@ -92,6 +92,7 @@ def test_the_figures_of_a_known_matrix():
 
 
 def test_a_vote_ignores_missing_answers_and_a_draw_goes_to_the_first_seen():
+    assert vote([("", False), ("", False), ("4", True)])
     assert not vote([("", False), ("", False), ("3", False), ("4", True)])
     assert vote([("4", True), ("3", False), ("", False)])
     assert vote([("3", False), ("4.0", True), ("4", True)])
