@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.how.requests.append(body)
         time.sleep(self.how.silent_s)
-        if self.how.dies_at and len(self.how.requests) == self.how.dies_at:
+        if self.how.dies_at and len(self.how.requests) >= self.how.dies_at:
             os._exit(9)
         if self.how.failures:
             status, headers = self.how.failures.pop(0)
