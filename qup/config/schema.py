@@ -93,7 +93,8 @@ class LabReward:
         choices=("outcome", "steps"),
     )
     seed: int = opt(0, "seed of its training")
-    traces: int = opt(6000, "labelled traces it is trained on", at_least=10)
+    traces: int = opt(12000, "labelled traces it is trained on", at_least=10)
+    steps: int = opt(1200, "pretraining of the language model that it starts from, in steps of 8 traces of 100 tokens", at_least=1)
 
 
 @dataclass(frozen=True)

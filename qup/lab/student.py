@@ -38,7 +38,7 @@ MAX_LENGTH = 256
 
 def trace(lab: LabStudent, rng: random.Random, ids: dict[str, int]) -> list[int]:
     """One pretraining sequence: problem, trace, end."""
-    steps = rng.choices(list(LENGTHS), list(LENGTHS.values()))[0]
+    steps = draw_length(rng)
     problem = chains.draw(rng, "pretraining", steps, steps, 50)
     drawn = rng.random()
     if drawn < lab.exposure:
@@ -46,7 +46,17 @@ def trace(lab: LabStudent, rng: random.Random, ids: dict[str, int]) -> list[int]
     else:
         style = "textbook" if rng.random() < TEXTBOOK else "native"
     work = styles.slip(problem, rng) if rng.random() < lab.noise else None
-    text = f"<bos> <user> {problem.question} <assistant> {styles.render(style, problem, rng, work)} <eos>"
+    return tokens_of(problem, styles.render(style, problem, rng, work), ids)
+
+
+def draw_length(rng: random.Random) -> int:
+    """Steps of a problem, by LENGTHS."""
+    return rng.choices(list(LENGTHS), list(LENGTHS.values()))[0]
+
+
+def tokens_of(problem: chains.Problem, response: str, ids: dict[str, int]) -> list[int]:
+    """The sequence of a problem with its response."""
+    text = f"<bos> <user> {problem.question} <assistant> {response} <eos>"
     return [ids[word] for word in text.replace("\n", " \n ").split(" ") if word]
 
 
@@ -101,18 +111,28 @@ def loss_of(model: Any, batch: list[list[int]], pad: int) -> Tensor:
     return nn.functional.cross_entropy(model.lm_head(hidden[real]), target[real])
 
 
+def optimizers(model: Any, muon_lr: float, adam_lr: float) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
+    """Muon for the matrices of the layers, AdamW for everything else."""
+    ends = ("embed", "lm_head", "score")
+    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and not any(end in name for end in ends)]
+    chosen = {id(weight) for weight in matrices}
+    rest = [weight for weight in model.parameters() if id(weight) not in chosen]
+    muon = torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    return muon, torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0)
+
+
+def rate_at(share: float, warmup: float) -> float:
+    """Learning rate over its peak after a share of the run: linear warm-up, cosine to nothing."""
+    return min(1.0, (share + 1e-3) / warmup) * 0.5 * (1 + math.cos(math.pi * share))
+
+
 def pretrain(
     lab: LabStudent, work: Path, progress: Callable[[float, float, str], None], check: Callable[[], None]
 ) -> tuple[Any, dict[str, Any]]:
     """The student and its figures; goes on from a checkpoint in `work`, to the same weights as without a break."""
     ids = {word: index for index, word in enumerate(tokenizer.vocabulary())}
     model = new_model(lab, ids)
-    matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name and "lm_head" not in name]
-    chosen = {id(weight) for weight in matrices}
-    muon = torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW(
-        [weight for weight in model.parameters() if id(weight) not in chosen], lr=ADAM_LR, betas=(0.9, 0.95), weight_decay=0.0
-    )
+    muon, adam = optimizers(model, MUON_LR, ADAM_LR)
     budget = lab.steps * lab.batch_size * NOMINAL_TOKENS
     state: dict[str, Any] = {"step": 0, "tokens": 0, "losses": []}
     path = work / "pretraining.pt"
@@ -131,7 +151,7 @@ def pretrain(
             batches, batches_of = pool(lab, index, ids), index
         batch = batches[within]
         share = state["tokens"] / budget
-        rate = min(1.0, (share + 1e-3) / WARMUP) * 0.5 * (1 + math.cos(math.pi * share))
+        rate = rate_at(share, WARMUP)
         loss = loss_of(model, batch, ids["<pad>"])
         loss.backward()
         for optimizer, peak in ((muon, MUON_LR), (adam, ADAM_LR)):

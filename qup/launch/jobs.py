@@ -71,6 +71,8 @@ class Job:
                 "replace": self.replace,
                 "packages": self.packages,
             },
+            compact=True,
+            sync=False,
         )
         return self.path
 

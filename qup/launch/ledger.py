@@ -91,7 +91,7 @@ class Queue:
 
     def put(self, ref: Ref, job: str, submission: str, study: str) -> None:
         """Notes that `job` ends with this stage published."""
-        write_json(self.path(ref), {"ref": list(ref), "job": job, "submission": submission, "study": study})
+        write_json(self.path(ref), {"ref": list(ref), "job": job, "submission": submission, "study": study}, sync=False)
 
     def all(self) -> dict[Ref, dict[str, Any]]:
         """Every note, those of jobs long gone included."""

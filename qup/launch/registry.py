@@ -73,6 +73,7 @@ def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config])
             ],
             "nodes": [str(ref) for ref in plan.graph.nodes],
         },
+        compact=True,
     )
     link_study(Path(first.study.dir), plan.study_dir)
 

@@ -14,6 +14,6 @@ from qup.store import Artifact
 
 def run(view: RewardModelView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Any]:
     """Writes the directory `model`."""
-    model, metrics = train_outcome_model(view.lab, ctx.progress, ctx.check)
+    model, metrics = train_outcome_model(view.lab, ctx.work, ctx.progress, ctx.check)
     save_model(model, ctx.out / "model")
     return metrics

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ MIN_FREE_BYTES = 64 << 20
 PACKAGES = ("torch", "transformers", "deepspeed", "datasets", "pyarrow", "numpy", "tokenizers", "math-verify", "hydra-core", "submitit")
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Installed versions of what results depend on."""
     from importlib.metadata import PackageNotFoundError, version
@@ -36,15 +38,16 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON beside `path`, syncs it and renames it there."""
+def write_json(path: Path, value: Any, *, compact: bool = False, sync: bool = True) -> None:
+    """Writes JSON beside `path`, syncs it and renames it there; `compact` for what is large and read by programs alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with beside.open("w") as stream:
-            json.dump(value, stream, indent=1, sort_keys=True, allow_nan=True)
+            stream.write(json.dumps(value, indent=None if compact else 1, sort_keys=True, allow_nan=True))
             stream.flush()
-            os.fsync(stream.fileno())
+            if sync:
+                os.fsync(stream.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -134,7 +134,8 @@ def test_the_labs_model_is_fed_what_it_was_trained_on():
 
     ids = {word: index for index, word in enumerate(tokenizer.vocabulary())}
     lab = tokenizer.build()
-    for sequence, _, _ in labelled(0, 20, ids):
+    for labelled_trace in labelled(0, 20, ids):
+        sequence = list(labelled_trace.tokens)
         text = lab.decode(sequence)
         question, _, trace = text.removeprefix("<bos> <user> ").partition(" <assistant> ")
         assert FORMATS["lab"].encode(lab, question, trace.removesuffix(" <eos>")) == sequence
