@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.door import CONF, from_hydra
@@ -31,7 +31,7 @@ def run_cell(config: DictConfig) -> object:
     chosen = HydraConfig.get()
     where = "slurm" if chosen.runtime.choices.get("hydra/launcher") == "slurm" else "local"
     try:
-        cell = from_hydra(config, chosen.runtime.choices.get("experiment"))
+        cell = from_hydra(config, OmegaConf.structured(chosen))
         if chosen.mode == RunMode.MULTIRUN:
             cell = replace(cell, study=replace(cell.study, extend=True))
         elif cell.study.grids:

@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qup.config.door import CONF, PRIMARY, SECTIONS, from_hydra, stand_alone_loader, typed
+from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, several_fault, stand_alone_loader, typed
 from qup.config.keys import counted, one_of
 from qup.config.schema import Config
 from qup.config.sections import Piece, Section, merge, misplaced, override
@@ -173,6 +173,8 @@ class Composer:
             return None
         if value is None:
             return Fault(key, value, f"~{key} leaves the group out")
+        if isinstance(value, list) and key not in MANY:
+            return several_fault(key, one.get_value_string())
         for choice in value if isinstance(value, list) else [value]:
             if not isinstance(choice, str) or not self._exists(f"{key}/{choice}"):
                 return Fault(key, choice, f"unknown choice; {one_of(str(choice), self.options(key))}")

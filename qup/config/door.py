@@ -18,10 +18,12 @@ from qup.config.fingerprint import build
 from qup.config.schema import Config
 from qup.config.settle import Settler, default_study_name
 from qup.config.twins import register
-from qup.errors import ConfigError
+from qup.errors import ConfigError, Fault
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "config"
+MANY = ("reward",)
+"""Groups of which a cell has several."""
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 
 
@@ -32,13 +34,22 @@ def typed(config: DictConfig) -> Config:
     return build(Config, typing.cast(dict[str, Any], plain))
 
 
-def from_hydra(config: DictConfig, experiment: str | None = None, *, now: datetime | None = None) -> Config:
+def several_fault(group: str, choices: str) -> Fault:
+    """Hydra would merge the files one over the other, and the last would win."""
+    return Fault(group, choices, f"one choice a cell; for a grid, -m with {group}={choices.strip('[]').replace(' ', '')}")
+
+
+def from_hydra(config: DictConfig, hydra: DictConfig | None = None, *, now: datetime | None = None) -> Config:
     """The settled cell of a configuration that Hydra composed. Raises ConfigError.
 
-    `experiment` is Hydra's choice of that group; without it the configuration's own hydra node is asked.
+    `hydra` is Hydra's own node, where the configuration does not hold it.
     """
-    if experiment is None and "hydra" in config:
-        experiment = config.hydra.runtime.choices.get("experiment")
+    hydra = hydra if hydra is not None else config.hydra
+    given = [text.partition("=") for text in hydra.overrides.task]
+    several = [several_fault(key, value) for key, _, value in given if value.startswith("[") and (CONF / key).is_dir() and key not in MANY]
+    if several:
+        raise ConfigError(several)
+    experiment = hydra.runtime.choices.get("experiment")
     cell, faults = Settler(default_study_name([experiment], now or datetime.now())).settle(typed(config))
     if faults:
         raise ConfigError(faults)

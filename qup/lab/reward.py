@@ -117,7 +117,12 @@ def train_outcome_model(
     from transformers import LlamaForSequenceClassification
 
     ids = {word: index for index, word in enumerate(tokenizer.vocabulary())}
-    body, _ = student.pretrain(LabStudent(steps=lab.steps, seed=lab.seed, **BODY), work, progress, check)  # type: ignore[arg-type]
+    steps = -(-lab.traces // BATCH)
+
+    def pretraining(done: float, total: float, unit: str) -> None:
+        progress(done / total * lab.steps, lab.steps + steps, "steps")
+
+    body, _ = student.pretrain(LabStudent(steps=lab.steps, seed=lab.seed, **BODY), work, pretraining, check)  # type: ignore[arg-type]
     torch.manual_seed(lab.seed)
     body.config.num_labels = 1
     model = LlamaForSequenceClassification(body.config)
@@ -125,7 +130,6 @@ def train_outcome_model(
     data = labelled(lab.seed, lab.traces + HELD_OUT, ids)
     training, held_out = data[: lab.traces], data[lab.traces :]
     muon, adam = student.optimizers(model, MUON_LR, ADAM_LR)
-    steps = -(-len(training) // BATCH)
     for step, batch in enumerate(_batches(training)):
         rate = student.rate_at(step / steps, WARMUP)
         _loss(model, batch, ids["<pad>"], ids["<assistant>"]).backward()
@@ -133,7 +137,7 @@ def train_outcome_model(
             optimizer.param_groups[0]["lr"] = peak * rate
             optimizer.step()
             optimizer.zero_grad()
-        progress(step + 1, steps, "steps")
+        progress(lab.steps + step + 1, lab.steps + steps, "steps")
         check()
     scores = _last_scores(model.eval(), held_out, ids["<pad>"])
     by_style = {style: _auc_of(scores, held_out, (style,)) for style in styles.STYLES}

@@ -89,7 +89,7 @@ class Display:
                 Text(stage.label),
                 bar,
                 Text(_amount(stage)),
-                Text(f"{duration(left)} left" if left is not None else "", style="dim"),
+                Text(f"{duration(left)} left", style="dim"),
                 Text(str(stage.log), style="dim", overflow="ellipsis"),
             )
         spent = duration(now - self.board.began)

@@ -10,6 +10,10 @@ from qup.pipeline.graph import Ref
 from qup.store import Store
 
 
+TELLING = 0.05
+"""Share of a stage that has to be done before its own progress tells how long the rest takes."""
+
+
 @dataclass
 class StageState:
     """One stage as the launcher sees it."""
@@ -35,16 +39,15 @@ class StageState:
         if progress:
             self.done, self.total, self.unit = progress["done"], progress["total"], progress["unit"]
 
-    def left_s(self, now: float) -> float | None:
-        """Seconds this stage still takes, by its progress where it shows some, else by the plan."""
+    def left_s(self, now: float, pace: float = 1.0) -> float:
+        """Seconds this stage still takes, by its progress where it shows enough, else by the plan times `pace`."""
         if self.state == "waiting":
-            return self.expected_s
+            return self.expected_s * pace
         if self.state != "running":
             return 0.0
         spent = now - self.began
-        if self.total > 0 and self.done > 0:
-            return spent * (self.total - self.done) / self.done
-        return max(0.0, self.expected_s - spent) if self.expected_s else None
+        share = self.done / self.total if self.total > 0 else 0.0
+        return spent * (1 - share) / share if share >= TELLING else max(0.0, self.expected_s * pace - spent)
 
 
 @dataclass
@@ -62,10 +65,21 @@ class Board:
         return [stage for stage in self.stages.values() if stage.state in states]
 
     def left_s(self) -> float:
-        """Seconds the launch still takes, spread over the slots."""
+        """Seconds the launch still takes, spread over the slots; stages of a kind take what those before them took."""
         now = time.time()
-        left = [stage.left_s(now) or 0.0 for stage in self.of("waiting", "running")]
+        paces = self._paces()
+        left = [stage.left_s(now, paces.get(stage.ref.kind, 1.0)) for stage in self.of("waiting", "running")]
         return max([sum(left) / max(1, self.slots), *left], default=0.0)
+
+    def _paces(self) -> dict[str, float]:
+        """Seconds taken for each second planned, by kind."""
+        taken: dict[str, float] = {}
+        planned: dict[str, float] = {}
+        for stage in self.of("done"):
+            if stage.expected_s:
+                taken[stage.ref.kind] = taken.get(stage.ref.kind, 0.0) + stage.ended - stage.began
+                planned[stage.ref.kind] = planned.get(stage.ref.kind, 0.0) + stage.expected_s
+        return {kind: taken[kind] / planned[kind] for kind in planned}
 
 
 def duration(seconds: float) -> str:

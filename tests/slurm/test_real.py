@@ -17,7 +17,7 @@ from tests.helpers.lab import ROOT, cells, environment
 pytestmark = pytest.mark.timeout(900)
 
 CHEAP = ["cluster=slurm_test", "model=lab_foreign", "trainer.batch_size=4"]
-GRID = "study.grids=[{stream: [slm_rft, style_aligned], trainer: [sft]}, {stream: [base]}]"
+GRID = "study.grids=[{stream: 'slm_rft,style_aligned', trainer: sft}, {stream: base}]"
 LONG = ["stream=slm_rft", "trainer=sft", "trainer.max_steps=1500", "study.grids=[]"]
 """A training of half a minute, in the middle of which things happen."""
 TIMES = ("seconds", "tokens_per_s", "memory")
