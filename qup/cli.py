@@ -53,14 +53,13 @@ def _explain(args: argparse.Namespace, console: Console) -> int:
 def _report(args: argparse.Namespace, console: Console) -> int:
     from qup.launch.registry import find_study, read_study
     from qup.launch.study import finish
-    from qup.store import Store
+    from qup.store import study_store
 
     for name in args.study:
         folder = find_study(name, args.dir)
         record = read_study(folder)
         assert record is not None
-        store = Store(folder.parent.parent) if folder.parent.name == "studies" else Store(record["store"])
-        finish(folder, store, console, out=args.out / folder.name if args.out else None)
+        finish(folder, study_store(folder, record), console, out=args.out / folder.name if args.out else None)
     return 0
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from qup.candidates.problems import kept_rollouts
 from qup.draws import uniform
 from qup.errors import InputError
+from qup.oracle import Answer
 from qup.rows import positions
 from qup.store import Artifact
 
@@ -75,6 +76,15 @@ def read_ranking(text: str, labels: Sequence[str]) -> list[str] | None:
         return None
     named = [str(label).strip().upper() for label in given]
     return named if sorted(named) == sorted(labels) else None
+
+
+def billed(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What the judge's answers cost: usd, input_tokens, output_tokens."""
+    return {
+        "usd": float(sum(answer.usd for answer in answers)),
+        "input_tokens": sum(answer.input_tokens for answer in answers),
+        "output_tokens": sum(answer.output_tokens for answer in answers),
+    }
 
 
 def _object(text: str, names: Sequence[str]) -> dict[str, Any]:

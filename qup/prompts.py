@@ -125,12 +125,6 @@ def oracle_prompts(oracle: Oracle) -> dict[str, Prompt]:
     return ORACLE_PROMPTS | {task: _read(task, path) for task, path in oracle.prompts.items()}
 
 
-def prompt_set(oracle: Oracle, tasks: Sequence[str] = tuple(ORACLE_PROMPTS)) -> dict[str, str]:
-    """SHA-256 of each task's prompt, for keys and manifests; raises ConfigError."""
-    prompts = oracle_prompts(oracle)
-    return {task: prompts[task].digest for task in tasks}
-
-
 def check_prompts(oracle: Oracle, key: str = "oracle") -> list[Fault]:
     """What is wrong with the files of `<key>.prompts`."""
     faults = []

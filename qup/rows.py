@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +25,7 @@ BATCH = 8192
 
 def batches(artifact: Artifact, name: str, columns: Sequence[str], size: int = BATCH) -> Iterator[pa.RecordBatch]:
     """The rows of `<name>.parquet` in order, `size` at a time."""
-    with pq.ParquetFile(artifact.file(f"{name}.parquet")) as file:
+    with pq.ParquetFile(artifact.file(f"{name}.parquet"), buffer_size=1 << 20, pre_buffer=False) as file:
         yield from file.iter_batches(batch_size=size, columns=list(columns), use_threads=False)
 
 
@@ -128,11 +128,3 @@ class TableWriter:
         if kind is None:
             os.replace(self._beside, self.path)
         self._beside.unlink(missing_ok=True)
-
-
-def write_all(out: Path, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Writes tables one after the other under one name; returns the number of rows."""
-    with TableWriter(out, name, schema) as writer:
-        for table in tables:
-            writer.write(table)
-        return writer.rows

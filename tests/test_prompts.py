@@ -8,7 +8,7 @@ import pytest
 
 from qup.config.schema import EXTRACTIONS, Oracle
 from qup.errors import ConfigError
-from qup.prompts import ENDINGS, ORACLE_PROMPTS, check_prompts, fill, oracle_prompts, prompt_set
+from qup.prompts import ENDINGS, ORACLE_PROMPTS, check_prompts, fill, oracle_prompts
 
 
 @pytest.mark.parametrize("task", sorted(ORACLE_PROMPTS))
@@ -42,6 +42,10 @@ def test_every_extraction_mode_has_an_ending_that_the_orders_name() -> None:
         assert ENDINGS[extraction] in fill(ORACLE_PROMPTS["synthesize"], problem="P", extraction=extraction)[0]["content"]
 
 
+def digests(oracle: Oracle) -> dict[str, str]:
+    return {task: prompt.digest for task, prompt in oracle_prompts(oracle).items()}
+
+
 def test_a_file_replaces_a_prompt_and_its_digest(tmp_path: Path) -> None:
     file = tmp_path / "refine.txt"
     file.write_text("[system]\nMend it. {ending}\n[user]\n{problem}\n--\n{solution}\n")
@@ -49,12 +53,12 @@ def test_a_file_replaces_a_prompt_and_its_digest(tmp_path: Path) -> None:
     system, user = fill(oracle_prompts(oracle)["refine"], problem="P", solution="S")
     assert system["content"].startswith("Task: refine\nMend it.")
     assert user["content"] == "P\n--\nS"
-    mine, built_in = prompt_set(oracle), prompt_set(Oracle())
+    mine, built_in = digests(oracle), digests(Oracle())
     assert mine["refine"] != built_in["refine"]
     assert {task for task in mine if mine[task] != built_in[task]} == {"refine"}
-    assert prompt_set(Oracle(prompts={"refine": file.read_text()})) == mine, "planning puts the text in place of the path"
+    assert digests(Oracle(prompts={"refine": file.read_text()})) == mine, "planning puts the text in place of the path"
     file.write_text("[system]\nMend it! {ending}\n[user]\n{problem}\n--\n{solution}\n")
-    assert prompt_set(oracle)["refine"] != mine["refine"]
+    assert digests(oracle)["refine"] != mine["refine"]
 
 
 def test_all_faults_of_prompt_files_are_told_together(tmp_path: Path) -> None:

@@ -10,26 +10,22 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "records"},
-    {"draws", "rows", "context", "config"},
-    {"lab"},
-    {"store", "templates", "prompts", "formats", "edits", "cleaning", "decontamination", "answers", "data"},
-    {"models", "oracle", "tracking", "selection"},
-    {"generation", "training", "scoring", "candidates", "judging"},
+    {"errors", "draws", "records", "cleaning", "decontamination", "edits", "http"},
+    {"config", "formats", "answers", "selection"},
+    {"context", "prompts", "lab", "pipeline"},
+    {"store", "templates", "data"},
+    {"rows", "models", "tracking"},
+    {"generation", "training", "scoring", "analysis"},
+    {"oracle", "export"},
+    {"candidates"},
+    {"judging"},
     {"stages"},
-    {"pipeline"},
-    {"launch", "analysis", "export"},
-    {"cli", "__main__"},
+    {"launch"},
+    {"cli"},
+    {"__main__"},
 ]
+"""Parts of qup from low to high. A part knows those below it, and neither those above it nor its neighbours."""
 HEAVY = {"torch", "transformers", "datasets", "deepspeed", "wandb"}
-
-
-def floor_of(module):
-    part = module.split(".")[1] if "." in module else module
-    for number, names in enumerate(FLOORS):
-        if part in names:
-            return number
-    return None
 
 
 def modules():
@@ -38,16 +34,36 @@ def modules():
     return found
 
 
-def name_of(path):
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+def imports(path):
+    """(line, module of qup) of every import in a file, those within functions included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: relative import"
+            names = [f"qup.{alias.name}" for alias in node.names] if node.module == "qup" else [node.module]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name.startswith("qup."))
 
 
-@pytest.mark.parametrize("floor", [6])
-def test_stages_share_records_and_artifacts_and_never_each_other(floor):
+def test_imports_run_downward():
+    floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+    wrong = []
+    for path in modules():
+        part = path.relative_to(ROOT / "qup").with_suffix("").parts[0]
+        if part == "__init__":
+            continue
+        for line, name in imports(path):
+            other = name.split(".")[1]
+            if other != part and floor[other] >= floor[part]:
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {part} imports {other}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_stages_share_records_and_artifacts_and_never_each_other():
     for path in (ROOT / "qup" / "stages").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                assert not node.module.startswith("qup.stages"), path
+        assert not [name for _, name in imports(path) if name.startswith("qup.stages")], path
 
 
 @pytest.mark.parametrize("folder", ["store", "pipeline", "launch", "config"])
@@ -66,11 +82,8 @@ def test_planning_imports_no_heavy_library(folder):
 
 def test_only_launch_knows_stage_modules_and_only_by_name():
     for path in modules():
-        if path.parts[-2] == "stages":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                assert not node.module.startswith("qup.stages"), path
+        if path.parts[-2] != "stages":
+            assert not [name for _, name in imports(path) if name.startswith("qup.stages")], path
 
 
 def test_the_conda_file_installs_the_same_set():

@@ -22,9 +22,7 @@ Row = dict[str, Any]
 SETTINGS = ("model", "stream", "source", "refinement", "selection", "weight", "pool_size", "share_not_random", "share_multi")
 TRAINING = ("objective", "lr", "batch_size", "seed", "n_problems", "n_train", "mean_tokens", "train_tokens", "steps", "share_truncated")
 COMPATIBILITY = ("ppl", "ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4", "nll_per_char", "rank_surprisal")
-CONTENT = ("retention", "retention_rank", "n_correct_stream", "train_nll_first", "train_nll_last")
 UTILITY = ("total", "total_pooled")
-MAX_SHOWN = 120
 
 
 def cells_table(record: Mapping[str, Any], store: Store) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from qup.analysis.summaries import Summary, summaries
 from qup.analysis.wording import difference as shown_difference
 from qup.analysis.wording import value
 from qup.errors import InputError, StoreError
-from qup.store import Store
+from qup.store import Store, study_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,13 +207,8 @@ def show_comparison(first: Path, second: Path, console: Console) -> int:
 
 
 def store_of(folder: Path) -> Store:
-    """The store a study lies in; the one its record names where the folder was copied out of it."""
-    import json
-
-    folder = folder.resolve()
-    if folder.parent.name == "studies":
-        return Store(folder.parent.parent)
+    """The store of a registered study; StoreError where its record names none."""
     try:
-        return Store(json.loads((folder / "study.json").read_text())["store"])
+        return study_store(folder, json.loads((folder / "study.json").read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder}/study.json: names no store ({error!r})") from None

@@ -134,13 +134,17 @@ def _log_axis(axes: Axes, which: str) -> None:
 
 def _base_line(axes: Axes, survey: Survey, student: str) -> None:
     base = next((one for one in survey.of(student) if one.run.cell.is_base and one.arm == "base" and one.evaluated), None)
-    if base is None:
-        return
-    axes.axhspan(base.total.low, base.total.high, color=GRID, alpha=0.45, linewidth=0)
-    axes.axhline(base.total.value, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+    if base is not None:
+        level_across(axes, base.total, "untuned")
+
+
+def level_across(axes: Axes, level: Estimate, name: str) -> None:
+    """A dashed line at a level to compare with, its interval as a band, its name at the right end."""
+    axes.axhspan(level.low, level.high, color=GRID, alpha=0.45, linewidth=0)
+    axes.axhline(level.value, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.annotate(
-        "untuned",
-        (1.0, base.total.value),
+        name,
+        (1.0, level.value),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 2),
         textcoords="offset points",

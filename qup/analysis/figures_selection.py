@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from qup.analysis.figures import HIGH, WIDE, Picture, _bars, _utility_axis, palette_of, slug
+from qup.analysis.figures import HIGH, WIDE, Picture, _bars, _utility_axis, level_across, palette_of, slug
 from qup.analysis.frontier import Frontier
-from qup.analysis.style import GRID, INK, MARKERS, MUTED, PAPER, drawing, spread_labels
+from qup.analysis.style import INK, MARKERS, MUTED, PAPER, drawing, spread_labels
 from qup.analysis.summaries import Summary
 from qup.analysis.survey import Survey
 from qup.analysis.wording import plain, value
@@ -100,19 +100,7 @@ def _along(survey: Survey, one: Frontier) -> Picture | None:
         x = range(len(ordered))
         colour = palette_of(survey).colour("slm_rft")
         if random is not None:
-            axes.axhspan(random.total.low, random.total.high, color=GRID, alpha=0.6, linewidth=0)
-            axes.axhline(random.total.value, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-            axes.annotate(
-                "random",
-                (1.0, random.total.value),
-                xycoords=("axes fraction", "data"),
-                xytext=(-2, 2),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                color=MUTED,
-                fontsize=8,
-            )
+            level_across(axes, random.total, "random")
         axes.plot(x, [point.total.value for point in ordered], color=colour, linewidth=1.4)
         for place, point in zip(x, ordered, strict=True):
             axes.errorbar(place, point.total.value, yerr=_bars(point.total), fmt=MARKERS[0], color=colour, markersize=6, elinewidth=1.2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MODEL = "qwen2_5_math_1_5b"
 SOURCE = "as published (arXiv 2606.16152), Qwen2.5-Math-1.5B, Avg@16 over five benchmarks"
 
 

@@ -48,11 +48,6 @@ class Estimate:
         """Half the width of the 95 % interval."""
         return (self.high - self.low) / 2
 
-    def scaled(self, factor: float) -> Estimate:
-        """The same on another scale (factor > 0)."""
-        names = ("value", "low", "high", "low90", "high90", "se")
-        return dataclasses.replace(self, **{name: getattr(self, name) * factor for name in names})
-
 
 @dataclass(frozen=True)
 class Components:

@@ -11,7 +11,7 @@ the reward named beforehand and Δu that of the total:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qup.analysis.arms import Group, Run
@@ -84,9 +84,6 @@ def decide_causal(utility: Estimate | None, p_holm: float, log_ppl: Estimate | N
     if verdict in (SHOWN, EQUAL) or log_ppl.low > 0:
         return NOT_RESTORED
     return OPEN
-
-
-Lookup = Callable[[str, str, str, str], Contrast | None]
 
 
 def findings(

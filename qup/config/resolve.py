@@ -45,7 +45,7 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
     Raises ConfigError with everything wrong with files and folders, and InputError where the hub can't be
     reached, saying how to do without it. A dry run goes on with `unresolved:name@revision` in place of a commit.
     """
-    resolver = _Resolver(Digests(store_dir), hub or Hub(), dry_run)
+    resolver = _Resolver(Digests(store_dir), hub or Hub())
     resolved = [resolver.cell(cell) for cell in cells]
     resolver.digests.save()
     if resolver.faults:
@@ -60,12 +60,11 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
 
 
 class _Resolver:
-    def __init__(self, digests: Digests, hub: Hub, dry_run: bool) -> None:
+    def __init__(self, digests: Digests, hub: Hub) -> None:
         self.digests = digests
         self.hub = hub
         self.faults: list[Fault] = []
         self.unresolved: list[str] = []
-        self._dry_run = dry_run
         self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def cell(self, cell: Config) -> Config:

@@ -13,8 +13,8 @@ from qup.draws import bits
 from qup.errors import InputError, Interrupted, QupError
 from qup.generation.records import Clamped, Request, Sample
 from qup.generation.student import Student
+from qup.http import retry_after, secret_free
 from qup.models import encode_response
-from qup.oracle.completions import retry_after, secret_free
 
 CONCURRENCY = 32
 ATTEMPTS = 8

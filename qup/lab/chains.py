@@ -20,8 +20,6 @@ from functools import cached_property
 
 from qup.draws import bits
 
-ROLES = ("held_out", "training", "pretraining")
-
 SHE = (
     *("Anna", "Bella", "Clara", "Dora", "Emma", "Fiona", "Grace", "Hanna", "Iris", "Julia", "Karen", "Lily"),
     *("Maya", "Nina", "Olga", "Paula", "Rosa", "Sara", "Tina", "Uma", "Vera", "Wendy", "Yara", "Zoe"),

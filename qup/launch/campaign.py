@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -22,10 +22,11 @@ from qup.errors import QupError
 from qup.launch.jobs import job_of
 from qup.launch.plan import Plan, make_plan
 from qup.launch.registry import read_study, study_cells
-from qup.launch.run import StopFlag, read_failure
+from qup.launch.run import INTERRUPTED, StopFlag, log_to_stderr, read_failure
 from qup.launch.slurm import Site, Submitter, check_site, make_site, queue_lock
 from qup.launch.slurm_commands import ControllerAway, Slurm
 from qup.launch.states import Look, look
+from qup.launch.task import requeue
 from qup.launch.weights import prune_weights
 from qup.pipeline.graph import Ref
 from qup.store import Store
@@ -45,8 +46,6 @@ def save_site(site: Site) -> None:
 
 def load_site(study_dir: Path) -> Site:
     """What a study was submitted with; QupError where it never was."""
-    import json
-
     record = read_study(study_dir)
     path = study_dir / "slurm" / "site.json"
     if record is None or not path.exists():
@@ -119,9 +118,7 @@ def _leave_driver(site: Site, submitter: Submitter, here: frozenset[Ref], consol
             f"{len(here)} stages run on this machine in process {process.pid}, which also submits what depends on them (log {log})"
         )
         return
-    job = submitter.submit_plain(
-        secrets.token_hex(5), DriverTask(str(site.study_dir), site.cluster.max_requeues), "driver", site.cluster.driver, ""
-    )
+    job = submitter.submit_plain(DriverTask(str(site.study_dir), site.cluster.max_requeues), "driver", site.cluster.driver, "")
     console.print(f"more stages than cluster.max_jobs={site.cluster.max_jobs}: driver job {job} submits the rest as others end")
 
 
@@ -134,7 +131,7 @@ def _submit_report(site: Site, submitter: Submitter) -> None:
     ]
     whole = sorted({job.partition("_")[0] for job in ids})
     dependency = "afterany:" + ":".join(whole) if whole else ""
-    submitter.submit_plain(secrets.token_hex(5), ReportTask(str(site.study_dir)), "report", site.cluster.report, dependency)
+    submitter.submit_plain(ReportTask(str(site.study_dir)), "report", site.cluster.report, dependency)
 
 
 def replan(site: Site) -> Plan:
@@ -201,16 +198,7 @@ def _run_here(site: Site, plan: Plan, here: frozenset[Ref], running: dict[Ref, s
         planned = plan.to_run[ref]
         if ref in running or any(parent in plan.to_run for parent in planned.node.inputs.values()):
             continue
-        job = job_of(
-            planned.node,
-            study=site.study,
-            study_dir=site.study_dir,
-            store=site.store.root,
-            lease_s=site.store.lease_s,
-            resources=planned.resources,
-            units=planned.cost.units,
-            replace=planned.replace,
-        )
+        job = job_of(planned, site.study, site.study_dir, site.store)
         if read_failure(job.failure):
             continue
         job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -235,19 +223,19 @@ class DriverTask:
     max_requeues: int
 
     def __call__(self) -> str:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+        log_to_stderr()
         stop = StopFlag()
         stop.install()
         for name in [
             name for name in os.environ if name.startswith(("SBATCH_", "SLURM_MEM", "SLURM_CPUS_PER", "SLURM_NTASKS", "SLURM_TRES"))
         ]:
             del os.environ[name]
-        if drive(load_site(Path(self.study_dir)), Slurm(), stop, logging.getLogger("qup.driver")):
+        log = logging.getLogger("qup.driver")
+        if drive(load_site(Path(self.study_dir)), Slurm(), stop, log):
             return "all submitted"
-        if stop.number == signal.SIGUSR2 and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < self.max_requeues:
-            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
-            time.sleep(60)
-        os._exit(75)
+        if stop.number == signal.SIGUSR2:
+            requeue(self.max_requeues, log)
+        os._exit(INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -283,7 +271,7 @@ def stay(site: Site, console: Console, *, drive_too: bool) -> tuple[int, dict[st
 
 def main() -> None:
     """`python -m qup.launch.campaign STUDY_DIR`: the driver, on this machine."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     stop = StopFlag()
     stop.install()
     drive(load_site(Path(sys.argv[1])), Slurm(), stop, logging.getLogger("qup.driver"))

@@ -13,7 +13,7 @@ from qup.launch.cells import find_cell
 from qup.launch.code import code_digest
 from qup.launch.registry import study_cells
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
-from qup.store import Artifact, Store
+from qup.store import Artifact, Store, study_store
 
 SHOWN = 6
 """Differences shown for one stage."""
@@ -24,7 +24,7 @@ def explain(study: str | None, shown: Path, cell: str, console: Console) -> int:
     folder, record, entry = find_cell(cell, study, shown)
     cells: list[Config] = study_cells(record)
     graph = build_graph(cells)
-    store = Store(record["store"])
+    store = study_store(folder, record)
     number = next(i for i, made in enumerate(graph.cells) if made.label == entry["label"])
     console.print(f"[bold]{entry['label']}[/] in {record['name']} ({folder})", highlight=False, soft_wrap=True)
     near = _by_kind(store)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qup.config.fingerprint import build, plain
 from qup.config.schema import Resources
-from qup.pipeline.graph import Node, Ref
+from qup.launch.plan import Planned
+from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
+from qup.store import Store
 from qup.store.store import write_json
 
 
@@ -98,6 +101,21 @@ class Job:
         )
 
 
-def job_of(node: Node, **facts: Any) -> Job:
-    """The job that runs a node."""
-    return Job(ref=node.ref, label=node.label, view=node.view, inputs=node.inputs, hints=node.hints, **facts)
+def job_of(planned: Planned, study: str, study_dir: Path, store: Store, packages: Mapping[str, str] | None = None) -> Job:
+    """The job that runs a planned stage."""
+    node = planned.node
+    return Job(
+        study=study,
+        study_dir=study_dir,
+        store=store.root,
+        lease_s=store.lease_s,
+        ref=node.ref,
+        label=node.label,
+        view=node.view,
+        inputs=node.inputs,
+        hints=node.hints,
+        resources=planned.resources,
+        units=planned.cost.units,
+        replace=planned.replace,
+        packages=dict(packages or {}),
+    )

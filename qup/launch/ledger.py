@@ -21,7 +21,7 @@ class Submission:
 
     id: str
     jobs: dict[str, list[Unit]] = field(default_factory=dict)
-    """Job id of an sbatch call → its units, in array order."""
+    """Job id of an sbatch call → its units, in array order; none for a report or a driver."""
     released: bool = False
     cancelled: bool = False
 

@@ -13,7 +13,6 @@ from qup.config.schema import Config, Resources
 from qup.errors import QupError
 from qup.launch.campaign import _leave_driver, _submit_report, here_refs, load_site, replan, save_site
 from qup.launch.cells import find_cell
-from qup.launch.code import code_digest
 from qup.launch.ledger import Ledger, Queue
 from qup.launch.machine import parse_memory
 from qup.launch.plan import Plan
@@ -51,7 +50,10 @@ def retry(study: str, shown: Path, console: Console, *, stages: list[str], code:
         save_site(site)
     plan = replan(site)
     if code == "live":
-        _name_changed(plan, console)
+        changed = [str(ref) for ref in plan.other_code]
+        console.print(
+            f"code frozen anew; {len(changed)} stored stages were made by other code" + (f": {', '.join(changed[:8])}" if changed else "")
+        )
     seen = look(folder, slurm)
     bad = {ref: status for ref, status in seen.stages.items() if status.state in ("failed", "cancelled", "lost", "held")}
     chosen = {ref for ref in bad if not stages or ref.kind in stages}
@@ -109,17 +111,6 @@ def _scale(plan: Plan, bad: dict[Ref, StageStatus], memory: float, time: float) 
         plan.to_run[ref] = replace(planned, resources=resources)
 
 
-def _name_changed(plan: Plan, console: Console) -> None:
-    changed = []
-    for ref in plan.stored:
-        artifact = plan.store.get_sound(*ref)
-        if artifact is not None and artifact.manifest["code"] != code_digest(KINDS[ref.kind].module):
-            changed.append(str(ref))
-    console.print(
-        f"code frozen anew; {len(changed)} stored stages were made by other code" + (f": {', '.join(changed[:8])}" if changed else "")
-    )
-
-
 def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> int:
     """Cancels a study's jobs, or those only this cell needs; a stage that another study's queued cell needs is left."""
     folder = find_study(study, shown)
@@ -172,7 +163,7 @@ def _refs_to_cancel(folder: Path, record: dict[str, object], cell: str | None, s
     if cell is None:
         nodes = record["nodes"]
         assert isinstance(nodes, list)
-        return {Ref(*name.split("/", 1)) for name in nodes}
+        return {Ref.parse(name) for name in nodes}
     _, _, entry = find_cell(cell, str(folder), shown)
     others = {ref for each in cells if each["label"] != entry["label"] for ref in cell_refs(each)}
     return set(cell_refs(entry)) - others

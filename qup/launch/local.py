@@ -16,9 +16,9 @@ from rich.console import Console
 
 from qup.launch.costs import gpu_count
 from qup.launch.display import Display
-from qup.launch.jobs import Job, job_of
+from qup.launch.jobs import job_of
 from qup.launch.machine import Machine, parse_memory, this_machine
-from qup.launch.plan import Plan, Planned
+from qup.launch.plan import Plan
 from qup.launch.progress import Board, StageState
 from qup.launch.run import CORRUPT, INTERRUPTED, read_failure
 from qup.pipeline.graph import Ref
@@ -79,11 +79,11 @@ class Zygote:
 class LocalRun:
     """One run of one plan."""
 
-    def __init__(self, plan: Plan, console: Console, plain: bool, max_parallel: int | None, facts: dict[str, Any]) -> None:
-        self.plan, self.console, self.plain, self.facts = plan, console, plain, facts
+    def __init__(self, plan: Plan, console: Console, plain: bool, max_parallel: int | None) -> None:
+        self.plan, self.console, self.plain = plan, console, plain
         self.machine: Machine = this_machine()
         self.max_parallel = max_parallel or self.machine.cores
-        self.jobs = {ref: self._job(planned) for ref, planned in plan.to_run.items()}
+        self.jobs = {ref: job_of(planned, plan.study, plan.study_dir, plan.store) for ref, planned in plan.to_run.items()}
         self.board = Board(
             plan.study,
             {ref: StageState(ref, planned.node.label, self.jobs[ref].log, planned.cost.seconds) for ref, planned in plan.to_run.items()},
@@ -98,20 +98,6 @@ class LocalRun:
         self.pids: dict[Ref, int] = {}
         self.numbers = dict(enumerate(plan.to_run))
         self.corrupt: list[tuple[str, str]] = []
-        self.interrupted = False
-
-    def _job(self, planned: Planned) -> Job:
-        return job_of(
-            planned.node,
-            study=self.plan.study,
-            study_dir=self.plan.study_dir,
-            store=self.plan.store.root,
-            lease_s=self.plan.store.lease_s,
-            resources=planned.resources,
-            units=planned.cost.units,
-            replace=planned.replace,
-            **self.facts,
-        )
 
     def run(self) -> None:
         """Runs until every stage is done, failed or blocked. Raises KeyboardInterrupt after stopping the children."""
@@ -209,7 +195,6 @@ class LocalRun:
             self.waiting_on[ref] -= gone if not bad else set()
 
     def _stop_children(self, zygote: Zygote) -> None:
-        self.interrupted = True
         for pid in self.pids.values():
             zygote.send({"signal": int(signal.SIGTERM), "pid": pid})
         deadline = time.monotonic() + GRACE_S

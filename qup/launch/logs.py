@@ -8,28 +8,18 @@ from pathlib import Path
 
 from qup.errors import InputError
 from qup.launch.cells import find_cell
-from qup.pipeline.graph import Ref
+from qup.launch.registry import stage_refs
 from qup.pipeline.kinds import KINDS
-
-
-def stage_refs(entry: dict[str, object], stage: str) -> list[Ref]:
-    """A cell's stages of one kind."""
-    if stage not in KINDS:
-        raise InputError(f"stage {stage!r}: there are {', '.join(KINDS)}")
-    stages = entry["stages"]
-    assert isinstance(stages, dict)
-    found = stages.get(stage)
-    keys = list(found.values()) if isinstance(found, dict) else [found] if found else []
-    refs = [Ref(*key.split("/", 1)) if "/" in key else Ref(stage, key) for key in keys]
-    if not refs:
-        raise InputError(f"stage {stage}: cell {entry['label']} has none; it has {', '.join(stages)}")
-    return refs
 
 
 def show_log(study: str | None, shown: Path, cell: str, stage: str, *, follow: bool) -> int:
     """Prints the log; with `follow` goes on as it grows, until interrupted."""
     folder, _, entry = find_cell(cell, study, shown)
+    if stage not in KINDS:
+        raise InputError(f"stage {stage!r}: there are {', '.join(KINDS)}")
     paths = [folder / "logs" / f"{ref.kind}-{ref.key}.log" for ref in stage_refs(entry, stage)]
+    if not paths:
+        raise InputError(f"stage {stage}: cell {entry['label']} has none; it has {', '.join(entry['stages'])}")
     there = [path for path in paths if path.exists()]
     if not there:
         raise InputError(f"{stage} of {entry['label']}: no log; it was stored before this study, or has not started ({paths[0]})")

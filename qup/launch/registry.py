@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from qup.config.fingerprint import build, digest, fields, plain
 from qup.config.schema import Config
 from qup.errors import InputError, QupError
 from qup.launch.plan import Plan
+from qup.pipeline.graph import Ref
 from qup.store import Store
 from qup.store.store import write_json
 
@@ -120,6 +121,13 @@ def find_study(name: str, shown: Path = Path("multirun")) -> Path:
 def study_cells(record: dict[str, Any]) -> list[Config]:
     """The resolved cells of a registered study."""
     return [build(Config, entry["config"]) for entry in record["cells"]]
+
+
+def stage_refs(entry: Mapping[str, Any], name: str) -> list[Ref]:
+    """A registered cell's stages of one kind; under `evaluate_at`, the evaluations of weights kept on the way."""
+    found = entry["stages"].get(name)
+    keys = found.values() if isinstance(found, dict) else [found] if found else []
+    return [Ref.parse(key, "evaluate" if name == "evaluate_at" else name) for key in keys]
 
 
 def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:

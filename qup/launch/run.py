@@ -34,6 +34,14 @@ INTERRUPTED = 75
 """Exit status of a stage that was asked to stop and can go on from where it was."""
 CORRUPT = 76
 """Exit status of a stage that found one of its inputs corrupt; the artifact was set aside."""
+NO_PYTHON, NO_STORE = 81, 82
+"""Exit statuses of the shell lines that look for the Python environment and for the store on the node."""
+LOG_FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
+
+
+def log_to_stderr() -> None:
+    """Sets logging up, in a process that runs a stage or drives a study."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
 
 
 class StopFlag:
@@ -335,7 +343,7 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", help="i/W: this worker's share of a wide stage's shards")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     worker = None
     if args.worker:
         index, _, count = args.worker.partition("/")

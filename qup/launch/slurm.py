@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from qup.config.schema import Cluster, Config, Resources
 from qup.errors import QupError
 from qup.launch.batches import Batch, Unit, make_batches
 from qup.launch.costs import gpu_count
-from qup.launch.jobs import Job, job_of
+from qup.launch.jobs import job_of
 from qup.launch.ledger import Ledger, Queue, Submission
 from qup.launch.limits import check_limits
 from qup.launch.machine import parse_memory
 from qup.launch.plan import Plan, Planned
+from qup.launch.run import NO_PYTHON, NO_STORE
 from qup.launch.slurm_commands import Slurm, parse_minutes
 from qup.launch.snapshot import Snapshot, freeze_code
 from qup.launch.task import StageTask
@@ -32,9 +33,6 @@ from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
 from qup.store import Lease, Store
 from qup.store.store import package_versions
-
-NO_PYTHON, NO_STORE = 81, 82
-"""Exit statuses of the shell lines that look for the Python environment and for the store on the node."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,14 @@ def setup_lines(site: Site, resources: Resources) -> list[str]:
     return lines + list(resources.setup)
 
 
-def parameters(site: Site, resources: Resources, comment: str, dependency: str, warn_s: int) -> dict[str, Any]:
-    """submitit's parameters for one sbatch call."""
+def parameters(site: Site, resources: Resources, submission: str, kind: str, what: str, dependency: str) -> dict[str, Any]:
+    """submitit's parameters for one sbatch call.
+
+    The comment, `qup <study> <submission> <what>`, is how a job is recognised in the queue.
+    """
     seconds = int(parse_minutes(resources.time) * 60)
     exits = shlex.quote(str(site.study_dir / "slurm" / "exits"))
-    extra: dict[str, Any] = {"comment": comment, "requeue": True, "hold": True, **resources.extra}
+    extra: dict[str, Any] = {"comment": f"qup {site.study} {submission} {what}", "requeue": True, "hold": True, **resources.extra}
     if dependency:
         extra["kill-on-invalid-dep"] = "yes"
     if gpu_count(resources):
@@ -113,7 +114,7 @@ def parameters(site: Site, resources: Resources, comment: str, dependency: str, 
     if resources.reservation:
         extra["reservation"] = resources.reservation
     made: dict[str, Any] = {
-        "job_name": comment.split()[1][:60],
+        "job_name": f"{site.study}.{kind}"[:60],
         "time": resources.time,
         "nodes": resources.nodes,
         "ntasks_per_node": resources.tasks,
@@ -125,7 +126,7 @@ def parameters(site: Site, resources: Resources, comment: str, dependency: str, 
         "constraint": resources.constraint,
         "exclude": resources.exclude,
         "dependency": dependency or None,
-        "signal_delay_s": min(warn_s, max(1, seconds // 2)),
+        "signal_delay_s": min(site.cluster.warn_s, max(1, seconds // 2)),
         "stderr_to_stdout": True,
         "array_parallelism": 10_000,
         "setup": setup_lines(site, resources),
@@ -149,7 +150,7 @@ class Executor(SlurmExecutor):
         return converted | ({"mem": mem} if mem else {})
 
 
-def call_sbatch(folder: Path, tasks: Sequence[StageTask | Any], made: dict[str, Any]) -> str:
+def call_sbatch(folder: Path, tasks: Sequence[Any], made: dict[str, Any]) -> str:
     """One sbatch call through submitit; returns the job's id. QupError says what SLURM objected to."""
     executor = Executor(folder=folder)
     with warnings.catch_warnings():
@@ -198,9 +199,9 @@ class Submitter:
 
     def clear_leftovers(self) -> list[str]:
         """Cancels held jobs of submissions that never were released: their client died in the middle."""
-        open_ids = {submission.id for submission in self.ledger.read() if not submission.released}
+        submissions = self.ledger.read()
+        released = {submission.id for submission in submissions if submission.released}
         mark = f"qup {self.site.study} "
-        released = {submission.id for submission in self.ledger.read() if submission.released}
         left = [
             job.id
             for job in self.slurm.jobs().values()
@@ -208,8 +209,9 @@ class Submitter:
         ]
         if left:
             self.slurm.cancel(sorted({job.partition("_")[0] for job in left}))
-        for submission in open_ids:
-            self.ledger.write("cancelled", submission)
+        for submission in submissions:
+            if not submission.released and not submission.cancelled:
+                self.ledger.write("cancelled", submission.id)
         return left
 
     def submit_wave(self, plan: Plan, limit: int, *, skip: frozenset[Ref] = frozenset()) -> tuple[Submission, list[Ref]]:
@@ -243,7 +245,6 @@ class Submitter:
 
     def _submit(self, batches: Sequence[Batch], chosen: Mapping[Ref, Planned], submission: Submission) -> None:
         ids: dict[int, str] = {}
-        cluster = self.site.cluster
         packages = package_versions() if self.site.code is not None else {}
         try:
             for batch in batches:
@@ -251,49 +252,42 @@ class Submitter:
                 assert planned is not None
                 tasks = [self._task(unit, chosen[unit.ref], packages) for unit in batch.units]
                 what = str(batch.units[0].ref) if len(batch.units) == 1 else f"{batch.kind}[{len(batch.units)}]"
-                comment = f"qup {self.site.study} {submission.id} {what}"
-                made = parameters(self.site, planned.resources, comment, dependency_string(batch, ids), cluster.warn_s)
-                made["job_name"] = f"{self.site.study}.{batch.kind}"[:60]
-                folder = self.site.study_dir / "slurm" / submission.id
-                job = call_sbatch(folder, tasks, made)
-                ids[id(batch)] = job
-                units = [[unit.ref.kind, unit.ref.key, unit.worker, unit.workers] for unit in batch.units]
-                self.ledger.write("submitted", submission.id, job=job, units=units)
-                submission.jobs[job] = batch.units
+                made = parameters(self.site, planned.resources, submission.id, batch.kind, what, dependency_string(batch, ids))
+                ids[id(batch)] = self._sbatch(submission, batch.units, tasks, made)
         except BaseException:
-            self.slurm.cancel(list(ids.values()))
+            self.slurm.cancel(list(submission.jobs))
             self.ledger.write("cancelled", submission.id)
             raise
         for job, unit in submission.job_ids():
             if unit.worker is None:
                 self.queue.put(unit.ref, job, submission.id, self.site.study)
+        self._release(submission)
+
+    def _sbatch(self, submission: Submission, units: list[Unit], tasks: Sequence[Any], made: dict[str, Any]) -> str:
+        """One sbatch call, written down; returns the held job's id."""
+        job = call_sbatch(self.site.study_dir / "slurm" / submission.id, tasks, made)
+        submission.jobs[job] = units
+        listed = [[unit.ref.kind, unit.ref.key, unit.worker, unit.workers] for unit in units]
+        self.ledger.write("submitted", submission.id, job=job, units=listed)
+        return job
+
+    def _release(self, submission: Submission) -> None:
         self.slurm.release(list(submission.jobs))
         self.ledger.write("released", submission.id)
         submission.released = True
 
     def _task(self, unit: Unit, planned: Planned, packages: dict[str, str]) -> StageTask:
-        job: Job = job_of(
-            planned.node,
-            study=self.site.study,
-            study_dir=self.site.study_dir,
-            store=self.site.store.root,
-            lease_s=self.site.store.lease_s,
-            resources=planned.resources,
-            units=planned.cost.units,
-            replace=planned.replace,
-            packages=packages,
-        )
+        job = job_of(planned, self.site.study, self.site.study_dir, self.site.store, packages)
         job.failure.unlink(missing_ok=True)
         worker = None if unit.worker is None else (unit.worker, unit.workers)
         return StageTask(str(job.save()), worker, self.site.cluster.max_requeues)
 
-    def submit_plain(self, submission: str, task: Any, what: str, resources: Resources, dependency: str) -> str:
-        """A job that is no stage: the report, or the driver."""
-        made = parameters(
-            self.site, replace(resources, workers=1), f"qup {self.site.study} {submission} {what}", dependency, self.site.cluster.warn_s
-        )
+    def submit_plain(self, task: Any, what: str, resources: Resources, dependency: str) -> str:
+        """A job that is no stage: the report, or the driver. Returns its id."""
+        submission = Submission(secrets.token_hex(5))
+        made = parameters(self.site, resources, submission.id, what, what, dependency)
         made["additional_parameters"].pop("kill-on-invalid-dep", None)
-        made["job_name"] = f"{self.site.study}.{what}"[:60]
-        job = call_sbatch(self.site.study_dir / "slurm" / submission, [task], made)
-        self.slurm.release([job])
+        with queue_lock(self.site.store):
+            job = self._sbatch(submission, [], [task], made)
+            self._release(submission)
         return job

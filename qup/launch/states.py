@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +12,14 @@ from qup.errors import InputError, QupError
 from qup.launch.ledger import Ledger, Queue, Submission
 from qup.launch.plan import published
 from qup.launch.progress import duration
-from qup.launch.registry import read_study
-from qup.launch.run import INTERRUPTED, read_failure
+from qup.launch.registry import read_study, stage_refs
+from qup.launch.run import INTERRUPTED, NO_PYTHON, NO_STORE, read_failure
 from qup.launch.slurm_commands import QueueJob, Slurm
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
-from qup.store import Store
+from qup.store import Store, study_store
 from qup.store.lease import holder_is_dead
 
-NO_PYTHON, NO_STORE = 81, 82
 ENDED = ("stored", "failed", "cancelled", "lost", "blocked")
 
 IN_WORDS = {
@@ -67,26 +67,14 @@ class Look:
         return all(self.stages[ref].state == "stored" for entry in self.record["cells"] for ref in wanted_refs(entry))
 
 
-def _ref(kind: str, key: str) -> Ref:
-    if "/" in key:
-        kind, _, key = key.partition("/")
-    return Ref(kind, key)
-
-
 def cell_refs(entry: dict[str, Any]) -> list[Ref]:
     """All stages a cell's record names, in the pipeline's order."""
-    found: list[Ref] = []
-    for kind in KINDS:
-        value = entry["stages"].get(kind)
-        keys = list(value.values()) if isinstance(value, dict) else [value] if value else []
-        found.extend(_ref(kind, key) for key in keys)
-    found.extend(Ref("evaluate", key) for key in (entry["stages"].get("evaluate_at") or {}).values())
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(ref for name in (*KINDS, "evaluate_at") for ref in stage_refs(entry, name)))
 
 
 def wanted_refs(entry: dict[str, Any]) -> list[Ref]:
     """What the cell's row is read from."""
-    return [Ref(*name.split("/", 1)) for name in entry["wanted"]]
+    return [Ref.parse(name) for name in entry["wanted"]]
 
 
 def look(study_dir: Path, slurm: Slurm | None) -> Look:
@@ -94,9 +82,7 @@ def look(study_dir: Path, slurm: Slurm | None) -> Look:
     record = read_study(study_dir)
     if record is None:
         raise InputError(f"{study_dir}: no study is registered here")
-    store = Store(record["store"])
-    if study_dir.parent.name == "studies":
-        store = Store(study_dir.parent.parent)
+    store = study_store(study_dir, record)
     seen = Look(record)
     jobs: dict[str, QueueJob] = {}
     latest = Ledger(study_dir).latest()
@@ -107,7 +93,7 @@ def look(study_dir: Path, slurm: Slurm | None) -> Look:
             seen.slurm = str(error)
     queue = Queue(store).all() if jobs else {}
     known = published(store, list(KINDS))
-    refs = [Ref(*name.split("/", 1)) for name in record["nodes"]]
+    refs = [Ref.parse(name) for name in record["nodes"]]
     needed = _needed(record, refs, known)
     accounted: dict[str, QueueJob] = {}
     if slurm is not None and latest and not seen.slurm:
@@ -125,10 +111,9 @@ def look(study_dir: Path, slurm: Slurm | None) -> Look:
 
 
 def _needed(record: dict[str, Any], refs: list[Ref], known: dict[str, set[str]]) -> set[Ref]:
-    """Missing stages: those the cells name and whatever is missing above a missing one."""
-    named = {ref for entry in record["cells"] for ref in cell_refs(entry) if ref in set(wanted_refs(entry))}
-    missing = {ref for ref in named if ref.key not in known[ref.kind]}
-    return missing | {ref for ref in refs if ref.key not in known[ref.kind]} if missing else missing
+    """Missing stages; none where every wanted result is there, whatever is missing above it."""
+    missing = {ref for ref in refs if ref.key not in known[ref.kind]}
+    return missing if any(ref in missing for entry in record["cells"] for ref in wanted_refs(entry)) else set()
 
 
 def _status(
@@ -256,8 +241,6 @@ def _last(text: str) -> str:
 
 def _mark_blocked(study_dir: Path, seen: Look) -> None:
     """Waiting stages below a failed one will not run by themselves."""
-    import json
-
     bad = {ref for ref, status in seen.stages.items() if status.state in ("failed", "cancelled", "lost")}
     if not bad:
         return
@@ -268,7 +251,7 @@ def _mark_blocked(study_dir: Path, seen: Look) -> None:
     for stage in stages:
         ref = Ref(stage["name"], stage["key"])
         status = seen.stages.get(ref)
-        parents = [Ref(*name.split("/", 1)) for name in stage["inputs"].values()]
+        parents = [Ref.parse(name) for name in stage["inputs"].values()]
         if status is not None and status.state == "waiting" and any(parent in bad for parent in parents):
             seen.stages[ref] = StageStatus(ref, "blocked", "a stage it depends on failed")
             bad.add(ref)

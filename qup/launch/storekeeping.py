@@ -63,9 +63,7 @@ def show_artifact(store: Store, name: str, console: Console) -> int:
 def verify_artifacts(store: Store, console: Console) -> int:
     """Compares every byte; exit status 1 where something is corrupt."""
     sound, corrupt = 0, []
-    for folder in sorted(store.root.iterdir()) if store.root.is_dir() else []:
-        if folder.name in ("studies", "shared", "corrupt", "code", "queue") or not folder.is_dir():
-            continue
+    for folder in store.stage_folders():
         for entry in sorted(folder.iterdir()):
             if not entry.is_dir() or "." in entry.name:
                 continue
@@ -85,12 +83,10 @@ def verify_artifacts(store: Store, console: Console) -> int:
 
 def needed_refs(store: Store) -> set[Ref]:
     """What registered studies name, results and everything above them."""
-    needed = set()
+    needed: set[Ref] = set()
     for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
         record = read_study(folder)
-        for name in record["nodes"] if record else []:
-            kind, _, key = name.partition("/")
-            needed.add(Ref(kind, key))
+        needed.update(Ref.parse(name) for name in (record["nodes"] if record else []))
     return needed
 
 
@@ -98,19 +94,12 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
     """Removes artifacts and unfinished work that nothing registered or running needs, and what was set aside as corrupt."""
     needed = needed_refs(store)
     freed = count = 0
-    for folder in sorted(store.root.iterdir()) if store.root.is_dir() else []:
-        if folder.name in ("studies", "shared", "code", "queue") or not folder.is_dir():
-            continue
+    for folder in [*store.stage_folders(), *([store.corrupt] if store.corrupt.is_dir() else [])]:
         for entry in sorted(folder.iterdir()):
             if not entry.is_dir() or entry.name == ".identity":
                 continue
-            key = entry.name.lstrip(".").partition(".")[0]
-            ref = Ref(folder.name, key)
-            in_use = _claimed(store, ref)
-            unfinished = "." in entry.name
-            if folder.name != "corrupt" and (
-                in_use or (ref in needed and not entry.name.startswith(".")) or (ref in needed and unfinished)
-            ):
+            ref = Ref(folder.name, entry.name.lstrip(".").partition(".")[0])
+            if folder != store.corrupt and (ref in needed or _claimed(store, ref)):
                 continue
             size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
             freed, count = freed + size, count + 1

@@ -94,13 +94,12 @@ def share_budget(plan: Plan, first: Config) -> Plan:
 
 def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Console) -> Outcome:
     plain = first.study.plain or not sys.stdout.isatty()
-    facts: dict[str, Any] = {"packages": {}}
     began = time.time()
     ran = 0
     run: LocalRun | None = None
     for _ in range(1 + MAX_REPAIRS):
         if plan.to_run:
-            run = LocalRun(plan, console, plain, first.cluster.max_parallel, facts)
+            run = LocalRun(plan, console, plain, first.cluster.max_parallel)
             try:
                 run.run()
             except KeyboardInterrupt:

@@ -11,9 +11,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from qup.launch.jobs import Job
-from qup.launch.run import INTERRUPTED, StopFlag, run_follower, run_job
+from qup.launch.run import INTERRUPTED, StopFlag, log_to_stderr, run_follower, run_job
 
 REQUEUE_WAIT_S = 120
 """Seconds within which SLURM takes a requeued job off its node."""
@@ -45,26 +46,27 @@ class StageTask:
         if status == 0:
             return "done"
         if status == INTERRUPTED and stop.number == signal.SIGUSR2 and rank == 0:
-            return self._requeue(log)
+            requeue(self.max_requeues, log)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
-    def _requeue(self, log: logging.Logger) -> str:
-        """Puts this job back into the queue under its own id, a bounded number of times."""
-        restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-        if restarts >= self.max_requeues:
-            log.error("interrupted after %d requeues (cluster.max_requeues=%d); qup retry goes on from here", restarts, self.max_requeues)
-            os._exit(INTERRUPTED)
-        array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-        job = f"{array}_{index}" if array else os.environ["SLURM_JOB_ID"]
-        log.warning("requeueing %s (time %d of %d)", job, restarts + 1, self.max_requeues)
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-        if done.returncode:
-            log.error("scontrol requeue: %s", done.stderr.strip())
-            os._exit(INTERRUPTED)
-        time.sleep(REQUEUE_WAIT_S)
+
+def requeue(max_requeues: int, log: logging.Logger) -> NoReturn:
+    """Puts this job back into the queue under its own id, a bounded number of times, and ends this process."""
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    if restarts >= max_requeues:
+        log.error("interrupted after %d requeues (cluster.max_requeues=%d); qup retry goes on from here", restarts, max_requeues)
         os._exit(INTERRUPTED)
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{index}" if array else os.environ["SLURM_JOB_ID"]
+    log.warning("requeueing %s (time %d of %d)", job, restarts + 1, max_requeues)
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    if done.returncode:
+        log.error("scontrol requeue: %s", done.stderr.strip())
+    else:
+        time.sleep(REQUEUE_WAIT_S)
+    os._exit(INTERRUPTED)
 
 
 def write_to_log(job: Job, rank: int, worker: tuple[int, int] | None) -> None:
@@ -76,7 +78,7 @@ def write_to_log(job: Job, rank: int, worker: tuple[int, int] | None) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+    log_to_stderr()
 
 
 def set_rendezvous(rank: int, ranks: int) -> None:

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import importlib
 import json
-import logging
 import os
 import select
 import signal
@@ -74,9 +73,9 @@ def child(request: dict[str, Any]) -> NoReturn:
         os.dup2(null, 0)
         os.environ.update(request["env"])
         signal.set_wakeup_fd(-1)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
-        from qup.launch.run import run_job
+        from qup.launch.run import log_to_stderr, run_job
 
+        log_to_stderr()
         status = run_job(Path(request["job"]))
         sys.stdout.flush()
         sys.stderr.flush()

@@ -12,8 +12,6 @@ from qup.config.schema import Oracle
 
 OPENAI = "https://api.openai.com/v1"
 
-FINISHES = ("stop", "length", "refused", "error")
-
 
 @dataclass(frozen=True)
 class Ask:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from qup.config.schema import Oracle
+from qup.http import retry_after, secret_free
 from qup.oracle.asks import estimated_tokens
 from qup.oracle.faults import Broken, Hopeless, Limited, Rejected
 
@@ -21,7 +19,6 @@ _TOO_LONG = re.compile(
 )
 _UNKNOWN_MODEL = re.compile(r"model.{0,60}(not exist|not found|unknown|invalid model)|(unknown|no such|invalid) model", re.IGNORECASE)
 _NEVER_CONNECTED = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL")
-_LONGEST_WAIT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,6 @@ class Reply:
     input_tokens: int
     output_tokens: int
     counted: bool = True
-
-
-def secret_free(text: str, key: str) -> str:
-    """`text` without the API key, nor anything that looks like one."""
-    if len(key) > 3:
-        text = text.replace(key, "***")
-    return re.sub(r"\b(sk|key|Bearer)[- ][\w*.\-]{6,}", "***", text)
 
 
 def read_completion(raw: str | dict[str, Any], messages: list[dict[str, str]]) -> Reply:
@@ -109,23 +99,6 @@ def translate(error: Exception, oracle: Oracle, where: str, key: str) -> Excepti
     if isinstance(error, openai.APIError | UnicodeDecodeError):
         return Broken("malformed", secret_free(str(error), key)[:500], doubtful=True)
     return error
-
-
-def retry_after(headers: Any, clock: Callable[[], float] = time.time) -> float | None:
-    """Seconds that the server asks us to wait, at most ten minutes; None where it does not say."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            parsed = email.utils.parsedate_tz(value)
-            if parsed is None:
-                continue
-            seconds = email.utils.mktime_tz(parsed) - clock()
-        return min(max(seconds, 0.0), _LONGEST_WAIT_S) if seconds == seconds else None
-    return None
 
 
 def _cause(error: BaseException | None, names: tuple[str, ...]) -> bool:

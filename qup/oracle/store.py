@@ -73,7 +73,6 @@ class AnswerStore:
         self._handles: dict[int, int] = {}
         self._own: tuple[int, int, int] | None = None  # segment number, descriptor, descriptor of its index
         self._refreshed = 0.0
-        self.damaged = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._refresh()
@@ -160,7 +159,6 @@ class AnswerStore:
         if not suspect or not mend:
             return None
         for number in suspect:
-            self.damaged += 1
             self._index.drop(number)
             self._scanned[number] = 0
             self._scan(number)

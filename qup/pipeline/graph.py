@@ -17,6 +17,12 @@ class Ref(NamedTuple):
     kind: str
     key: str
 
+    @classmethod
+    def parse(cls, text: str, kind: str = "") -> Ref:
+        """From `kind/key`, or from a key alone where its kind is known."""
+        named, _, key = text.rpartition("/")
+        return cls(named or kind, key)
+
     def __str__(self) -> str:
         return f"{self.kind}/{self.key}"
 

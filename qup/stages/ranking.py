@@ -12,7 +12,7 @@ from qup.config.views import RankingView
 from qup.context import Context
 from qup.draws import uniform
 from qup.errors import InputError
-from qup.judging import RETRIES, Judged, judged, read_ranking, stream_texts
+from qup.judging import RETRIES, Judged, billed, judged, read_ranking, stream_texts
 from qup.oracle import Answer, Ask, open_oracle, retrying
 from qup.prompts import Prompt, fill, oracle_prompts
 from qup.records import RANKING
@@ -53,9 +53,7 @@ def run(view: RankingView, inputs: Mapping[str, Artifact], ctx: Context) -> dict
         "mean_rank": {arm: sum(rank[arm] for rank in ranks.values()) / len(ranks) if ranks else None for arm in view.arms},
         "n": len(ranks),
         "n_failed": len(problems.ids) - len(ranks),
-        "usd": float(sum(answer.usd for answer in answers)),
-        "input_tokens": sum(answer.input_tokens for answer in answers),
-        "output_tokens": sum(answer.output_tokens for answer in answers),
+        **billed(answers),
         "prompts": {TASK: prompt.digest},
         "spent": spent,
     }

@@ -11,7 +11,7 @@ import pyarrow as pa
 from qup.config.views import RetentionView
 from qup.context import Context
 from qup.draws import uniform
-from qup.judging import ASPECTS, OVERALL, RETRIES, Judged, judged, read_ratings, stream_texts
+from qup.judging import ASPECTS, OVERALL, RETRIES, Judged, billed, judged, read_ratings, stream_texts
 from qup.oracle import Answer, Ask, open_oracle, retrying
 from qup.prompts import Prompt, fill, oracle_prompts
 from qup.records import RETENTION
@@ -49,9 +49,7 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
         **means,
         "n": len(given),
         "n_failed": len(pairs.ids) - len(given),
-        "usd": float(sum(answer.usd for answer in answers)),
-        "input_tokens": sum(answer.input_tokens for answer in answers),
-        "output_tokens": sum(answer.output_tokens for answer in answers),
+        **billed(answers),
         "prompts": {TASK: prompt.digest},
         "spent": spent,
     }

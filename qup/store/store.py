@@ -9,7 +9,7 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,8 @@ from qup.store.digest import data_digest, file_sha256
 from qup.store.lease import Lease, read_lease
 
 MIN_FREE_BYTES = 64 << 20
+OTHER_FOLDERS = ("studies", "shared", "corrupt", "code", "queue")
+"""What lies in a store beside one folder for each stage kind."""
 PACKAGES = ("torch", "transformers", "deepspeed", "datasets", "pyarrow", "numpy", "tokenizers", "math-verify", "hydra-core", "submitit")
 
 
@@ -117,6 +119,16 @@ class Store:
     def studies(self) -> Path:
         """One registration a study: what it needs, which gc keeps."""
         return self.root / "studies"
+
+    @property
+    def corrupt(self) -> Path:
+        """What was set aside."""
+        return self.root / "corrupt"
+
+    def stage_folders(self) -> list[Path]:
+        """The folders that artifacts lie in, one a stage kind."""
+        there = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        return [folder for folder in there if folder.is_dir() and folder.name not in OTHER_FOLDERS]
 
     def get(self, stage: str, key: str) -> Artifact | None:
         """The published artifact, or None. A corrupt one raises CorruptArtifact."""
@@ -240,7 +252,7 @@ class Store:
     def quarantine(self, stage: str, key: str) -> Path | None:
         """Sets a corrupt artifact aside, so that it is computed anew and the bad one can be looked at."""
         source = self.path(stage, key)
-        target = self.root / "corrupt" / f"{stage}-{key}-{int(time.time())}-{secrets.token_hex(2)}"
+        target = self.corrupt / f"{stage}-{key}-{int(time.time())}-{secrets.token_hex(2)}"
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(source, target)
@@ -250,11 +262,7 @@ class Store:
 
     def artifacts(self) -> Iterator[Artifact]:
         """Every published artifact that can be read; corrupt ones are passed over."""
-        if not self.root.is_dir():
-            return
-        for folder in sorted(self.root.iterdir()):
-            if not folder.is_dir() or folder.name in ("studies", "shared", "corrupt", "code"):
-                continue
+        for folder in self.stage_folders():
             for entry in sorted(folder.iterdir()):
                 if entry.is_dir() and not entry.name.startswith(".") and not entry.name.endswith(".work"):
                     try:
@@ -264,8 +272,8 @@ class Store:
                     if artifact is not None:
                         yield artifact
 
-    def remove(self, stage: str, key: str) -> None:
-        """Takes an artifact away: the manifest first, so that nobody reads half of it."""
-        path = self.path(stage, key)
-        (path / "manifest.json").unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
+
+def study_store(folder: Path, record: Mapping[str, Any]) -> Store:
+    """The store a study's folder lies in; the one its record names where the folder was copied out of it."""
+    folder = folder.resolve()
+    return Store(folder.parent.parent if folder.parent.name == "studies" else record["store"])

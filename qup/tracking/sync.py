@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qup.config.fingerprint import build
 from qup.config.schema import Tracking
 from qup.errors import InputError
-from qup.store import Artifact, Store
+from qup.store import Artifact, Store, study_store
 from qup.tracking.spec import HISTORY, Spec, flat, lines_of, read_history, run_id, spec_of, write_beside
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def sync_study(folder: Path, console: Console) -> int:
     Raises InputError where the study was not launched with tracking.
     """
     record = json.loads((folder / "study.json").read_text())
-    store = Store(folder.resolve().parent.parent) if folder.resolve().parent.name == "studies" else Store(record["store"])
+    store = study_store(folder, record)
     tracking = build(Tracking, record["cells"][0]["config"]["tracking"]) if record["cells"] else Tracking()
     if tracking.name == "none":
         raise InputError(

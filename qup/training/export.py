@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from qup.config.schema import Lora
@@ -85,11 +84,6 @@ def _generation_config(found: Any, tokenizer: Any, stops: Sequence[int]) -> Any:
     return made
 
 
-def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
-    """Largest absolute difference between two sets of weights of the same names."""
-    return max(float((left[name].float() - right[name].float()).abs().max()) for name in left) if left else 0.0
-
-
 def card(facts: Mapping[str, Any]) -> str:
     """README.md of the model directory: where it comes from and how it was made. `facts` are grouped: heading → name → value."""
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "---", "", f"# {facts['title']}", ""]
@@ -107,8 +101,3 @@ def card(facts: Mapping[str, Any]) -> str:
 def _cell(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def device_of(trained: Trained) -> torch.device:
-    """Where its weights lie."""
-    return next(trained.parameters()).device

@@ -14,8 +14,6 @@ from qup.errors import InputError
 from qup.training.batches import Tensors
 from qup.training.losses import LossHead, Sums
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 class Trained(nn.Module):
     """A causal language model whose forward pass gives the loss sums over a micro-batch's targets.

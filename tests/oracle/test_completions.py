@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from qup.config.schema import Oracle
-from qup.oracle.completions import Reply, read_completion, retry_after, secret_free, unusable
+from qup.http import retry_after, secret_free
+from qup.oracle.completions import Reply, read_completion, unusable
 from qup.oracle.faults import Broken, Hopeless, Limited, Rejected
 
 MESSAGES = [{"role": "user", "content": "x" * 40}]

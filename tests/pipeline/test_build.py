@@ -26,6 +26,11 @@ def changed(before, after):
     return {name.split()[0] for name in a if a[name] != b[name]}
 
 
+def test_a_reference_is_read_as_it_is_written():
+    assert Ref.parse(str(Ref("stream", "k"))) == Ref.parse("k", "stream") == Ref("stream", "k")
+    assert Ref.parse("accept/k", "candidates") == Ref("accept", "k")
+
+
 def test_two_objectives_share_everything_but_training():
     graph = build_graph([cell(objective="sft"), cell(objective="dft")])
     counts = kinds(graph)

@@ -4,6 +4,8 @@ import json
 import time
 from dataclasses import replace
 
+import pytest
+
 from qup.config.schema import Resources, Study
 from tests.slurm.conftest import SMALL, grid
 
@@ -141,6 +143,30 @@ def test_a_client_killed_in_the_middle_leaves_held_jobs_that_the_next_launch_cle
     assert status == 0, out
     assert "held jobs of a client that died were cancelled" in out
     assert overlay.qup("wait", "test")[0] == 0
+    assert kinds(overlay)["train"] == 4
+
+
+@pytest.mark.parametrize(("what", "changes"), [("report", {}), ("driver", {"max_jobs": 6})])
+def test_a_second_launch_leaves_the_live_report_and_driver_alone(overlay, slurm, what, changes):
+    overlay.order("problems", sleep=8)
+    assert overlay.launch(grid(**changes), "slurm")[0] == 0
+
+    def jobs():
+        lines = slurm.run("squeue", "-h", "-o", "%i|%k").splitlines()
+        return {line.partition("|")[0] for line in lines if line.endswith(f" {what}")}
+
+    first = jobs()
+    assert len(first) == 1
+    status, out = overlay.launch(grid(**changes), "slurm")
+    assert status == 0, out
+    assert "were cancelled" not in out
+    assert first < jobs()
+    events = [
+        json.loads(line)["event"] for line in (overlay.work / "multirun" / "test" / "slurm" / "ledger.jsonl").read_text().splitlines()
+    ]
+    assert "cancelled" not in events
+    status, out = overlay.qup("wait", "test", timeout=240)
+    assert status == 0, out
     assert kinds(overlay)["train"] == 4
 
 

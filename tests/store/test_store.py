@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -117,7 +118,7 @@ def test_equal_work_is_adopted(tmp_path):
     lease.release()
     assert adopted.digest == twin.digest
     assert adopted.manifest["adopted_from"] == "k1"
-    store.remove("stream", "k1")
+    shutil.rmtree(store.path("stream", "k1"))
     assert store.get("stream", "k2").table("stream").equals(TABLE)
     assert store.find("stream", "other") is None
 
