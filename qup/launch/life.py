@@ -162,7 +162,7 @@ def _refs_to_cancel(folder: Path, record: dict[str, object], cell: str | None, s
     assert isinstance(cells, list)
     if cell is None:
         nodes = record["nodes"]
-        assert isinstance(nodes, list)
+        assert isinstance(nodes, dict)
         return {Ref.parse(name) for name in nodes}
     _, _, entry = find_cell(cell, str(folder), shown)
     others = {ref for each in cells if each["label"] != entry["label"] for ref in cell_refs(each)}

@@ -9,7 +9,6 @@ from pathlib import Path
 from qup.pipeline.graph import Ref
 from qup.store import Store
 
-
 TELLING = 0.05
 """Share of a stage that has to be done before its own progress tells how long the rest takes."""
 

@@ -72,7 +72,7 @@ def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config])
                 }
                 for cell in plan.graph.cells
             ],
-            "nodes": [str(ref) for ref in plan.graph.nodes],
+            "nodes": {str(ref): [str(parent) for parent in node.inputs.values()] for ref, node in plan.graph.nodes.items()},
         },
         compact=True,
     )

@@ -274,6 +274,9 @@ def run_follower(path: Path, stop: StopFlag) -> int:
         log.warning("interrupted: %s", error)
         return INTERRUPTED
     except BaseException as error:
+        if store.exists(*job.ref):
+            # rank 0 was faster: it has published, and taken the work folder away with the reports in it
+            return 0
         log.error("%s", error if isinstance(error, QupError) else traceback.format_exc())
         return 1
     return 0

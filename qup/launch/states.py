@@ -94,7 +94,7 @@ def look(study_dir: Path, slurm: Slurm | None) -> Look:
     queue = Queue(store).all() if jobs else {}
     known = published(store, list(KINDS))
     refs = [Ref.parse(name) for name in record["nodes"]]
-    needed = _needed(record, refs, known)
+    needed = _needed(record, known)
     accounted: dict[str, QueueJob] = {}
     if slurm is not None and latest and not seen.slurm:
         forgotten = [job for ref in needed for job, _, _ in latest.get(ref, ()) if job not in jobs and ref.key not in known[ref.kind]]
@@ -110,10 +110,17 @@ def look(study_dir: Path, slurm: Slurm | None) -> Look:
     return seen
 
 
-def _needed(record: dict[str, Any], refs: list[Ref], known: dict[str, set[str]]) -> set[Ref]:
-    """Missing stages; none where every wanted result is there, whatever is missing above it."""
-    missing = {ref for ref in refs if ref.key not in known[ref.kind]}
-    return missing if any(ref in missing for entry in record["cells"] for ref in wanted_refs(entry)) else set()
+def _needed(record: dict[str, Any], known: dict[str, set[str]]) -> set[Ref]:
+    """Missing stages that a missing wanted result waits for; above what is stored nothing is needed."""
+    parents = {Ref.parse(name): [Ref.parse(parent) for parent in above] for name, above in record["nodes"].items()}
+    found: set[Ref] = set()
+    todo = [ref for entry in record["cells"] for ref in wanted_refs(entry)]
+    while todo:
+        ref = todo.pop()
+        if ref not in found and ref.key not in known[ref.kind]:
+            found.add(ref)
+            todo += parents.get(ref, [])
+    return found
 
 
 def _status(

@@ -120,7 +120,7 @@ def build_study(root: Path, world: World, name: str = "test") -> tuple[Path, Sto
     cells = [
         {"label": c.label, "config": plain(c.config), "given": plain(c.config), "stages": c.stages, "merged": c.merged} for c in graph.cells
     ]
-    write_json(folder / "study.json", {"name": name, "store": str(store.root), "grid": [], "cells": cells, "nodes": []})
+    write_json(folder / "study.json", {"name": name, "store": str(store.root), "grid": [], "cells": cells, "nodes": {}})
     return folder, store
 
 

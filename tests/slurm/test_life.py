@@ -1,8 +1,10 @@
 """Life after submission on a real SLURM: preemption, crashes, restarts; stages are recordings."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from qup.launch.run import NO_STORE
 from tests.helpers.overlay import Overlay
 from tests.helpers.slurm_cluster import Cluster
 from tests.slurm.conftest import SMALL, grid
@@ -146,3 +149,40 @@ def test_ctrl_c_of_a_waiting_client_leaves_the_jobs(overlay, slurm):
     assert process.returncode == 130, out
     assert "the jobs go on" in out
     assert overlay.qup("wait", "test")[0] == 0
+
+
+def test_what_is_missing_above_stored_results_is_not_waited_for(overlay, slurm):
+    overlay.order("train", **{"raise": "no"})
+    assert overlay.launch(grid()[3:], "slurm")[0] == 0
+    assert overlay.qup("wait", "test")[0] == 1
+    for key in (overlay.store / "rollouts").iterdir():
+        shutil.rmtree(key)
+    assert overlay.qup("wait", "test", timeout=60)[0] == 1
+    _, out = overlay.qup("status", "test", "--json")
+    states = {stage["stage"]: stage["state"] for one in json.loads(out)["cells"] for stage in one["stages"]}
+    assert states["train"] == "failed"
+    assert states.get("rollouts") in (None, "stored"), states
+
+
+def test_a_store_that_nodes_cannot_see_is_told_by_the_first_job(overlay, slurm):
+    hidden = overlay.store.with_name("moved")
+    assert overlay.launch(grid(), "slurm")[0] == 0
+    slurm.cancel_all()
+    overlay.store.rename(hidden)
+    folder = hidden / "studies" / "test"
+    scripts = sorted((folder / "slurm").glob("*/*_submission.sh"))
+    assert scripts
+    done = subprocess.run(["bash", str(scripts[0])], capture_output=True, text=True, env={**os.environ, "SLURM_JOB_ID": "1"})
+    hidden.rename(overlay.store)
+    assert done.returncode == NO_STORE
+    assert "is not visible" in done.stderr
+
+
+def test_the_exit_of_a_node_that_lacks_store_or_python_is_said_in_words(overlay, slurm):
+    for line, words in (("exit 82", "store"), ("exit 81", "Python")):
+        cells = [replace(one, study=replace(one.study, name=words.lower())) for one in grid(problems=replace(SMALL, setup=(line,)))[:1]]
+        assert overlay.launch(cells, "slurm")[0] == 0
+        assert overlay.qup("wait", words.lower())[0] == 1
+        _, out = overlay.qup("status", words.lower(), "--json")
+        details = [stage["detail"] for one in json.loads(out)["cells"] for stage in one["stages"] if stage["stage"] == "problems"]
+        assert any(words in detail for detail in details), out
