@@ -19,7 +19,7 @@ from qup.config.validate import grid_faults
 FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {
     "cluster": 3,
-    "evaluation": 3,
+    "evaluation": 4,
     "experiment": 6,
     "experiment/paper": 7,
     "judge": 3,
