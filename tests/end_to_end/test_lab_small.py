@@ -16,12 +16,9 @@ from tests.helpers.lab import ROOT, cells, launch
 pytestmark = pytest.mark.timeout(1500)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lab")
-    status, out = launch(folder)
-    assert status == 0, out
-    return folder, out
+@pytest.fixture
+def study(lab_small):
+    return lab_small
 
 
 def qup(folder, *args):
