@@ -69,7 +69,7 @@ def _find(what: str, study: str | None, shown: Path) -> tuple[Study, Shelf, Cell
     for folder in folders:
         found = Study.load(folder)
         shelf = Shelf(store_of(folder))
-        cells = [cell for place, cell in enumerate(found.cells, 1) if name in (cell.label, str(place)) or _streams(cell, name, what)]
+        cells = [cell for place, cell in enumerate(found.cells) if name in (cell.label, str(place)) or _streams(cell, name, what)]
         labels += [cell.label for cell in found.cells]
         hits += [(found, shelf, cell) for cell in cells[:1]]
     if not hits:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(1500)
 
 LAUNCHES = {
     "python launch.py study.dry_run=true",
-    "python launch.py -m experiment=lab study.name=plan study.dry_run=true",
+    "python launch.py -m experiment=lab study.dry_run=true",
     "python launch.py -m stream=slm_rft,oracle_refined trainer=sft,dft trainer.lr=2e-5,5e-5 study.dry_run=true",
     "python launch.py source=student+oracle selection=joint selection.weight=0.5 selection.reward=lab_steps study.dry_run=true",
     "python launch.py -m stream=slm_rft,synthesized_aligned study.dry_run=true",
@@ -45,7 +45,7 @@ LAUNCHES = {
     "python launch.py oracle=my_oracle stream=oracle_refined study.max_oracle_usd=50 study.dry_run=true",
     "python launch.py stream=slm_rft 'reward=[lab_steps,my_reward]' study.dry_run=true",
     "python launch.py -m stream=slm_rft trainer=sft,dft,tempered study.dry_run=true",
-    "python launch.py -m experiment=lab_small study.name=plan study.dry_run=true",
+    "python launch.py -m experiment=lab_small study.dry_run=true",
     "python launch.py -m experiment=lab_small",
     "python launch.py -m experiment=lab_small trainer.lr=2e-3 study.name=plan_lr study.dry_run=true",
     "python launch.py -m experiment=lab_small retention.seed=1 study.name=lab_small_judged",
@@ -62,7 +62,7 @@ LAUNCHES = {
 }
 OTHERS = {
     "python -m qup.config.reference",
-    "python -c \"import json; print(json.load(open('multirun/plan/plan.json'))['totals'])\"",
+    "python -c \"import json; print(json.load(open('multirun/lab_small/plan.json'))['totals'])\"",
     "qup --help",
     "qup report lab_small --out elsewhere",
     "qup status lab_small",

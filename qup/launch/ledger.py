@@ -24,6 +24,8 @@ class Submission:
     """Job id of an sbatch call → its units, in array order; none for a report or a driver."""
     released: bool = False
     cancelled: bool = False
+    stopped: set[str] = field(default_factory=set)
+    """Tasks that `qup cancel` ended; SLURM itself forgets those of an array that never ran."""
 
     def job_ids(self) -> Iterator[tuple[str, Unit]]:
         """Every task's id, `123` or `123_4`, with what it does."""
@@ -65,6 +67,8 @@ class Ledger:
                     submission.jobs[entry["job"]] = [Unit(Ref(kind, key), worker, workers) for kind, key, worker, workers in entry["units"]]
                 case "released":
                     submission.released = True
+                case "stopped":
+                    submission.stopped.update(entry["jobs"])
                 case "cancelled":
                     submission.cancelled = True
         return list(found.values())

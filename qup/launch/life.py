@@ -125,8 +125,10 @@ def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> in
         mine = _refs_to_cancel(folder, record, cell, shown, study)
         elsewhere = _needed_elsewhere(folder)
         jobs = slurm.jobs()
+        ledger = Ledger(folder)
         doomed, left, refs = [], [], []
-        for ref, tasks in Ledger(folder).latest().items():
+        stopped: dict[str, list[str]] = {}
+        for ref, tasks in ledger.latest().items():
             for job, _, submission in tasks:
                 if job not in jobs or not jobs[job].alive or submission.id not in jobs[job].comment or ref not in mine:
                     continue
@@ -135,13 +137,16 @@ def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> in
                 else:
                     doomed.append(job)
                     refs.append(ref)
+                    stopped.setdefault(submission.id, []).append(job)
         if cell is None:
-            listed = {job for _, job in ((0, each) for each in doomed)}
+            listed = set(doomed)
             doomed += [
                 job.id
                 for job in jobs.values()
                 if job.alive and job.comment.startswith(f"qup {site.study} ") and job.id not in listed and _is_side_job(job.comment, left)
             ]
+        for submission_id, tasks_of in stopped.items():
+            ledger.write("stopped", submission_id, jobs=tasks_of)
         slurm.cancel(doomed)
         queue = Queue(site.store)
         for ref in refs:

@@ -27,6 +27,8 @@ GRACE_S = 8.0
 """Seconds between asking children to stop and killing them."""
 PROGRESS_EVERY_S = 0.5
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class Zygote:
     """The launcher's end of qup.launch.zygote."""
@@ -34,6 +36,8 @@ class Zygote:
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         env = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+        # stages run the code that planned them, wherever the command was given
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._log = log.open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qup.launch.zygote"],

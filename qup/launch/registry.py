@@ -88,6 +88,10 @@ def link_study(shown: Path, folder: Path) -> None:
         if link.readlink() == Path(target):
             return
         link.unlink()
+    elif link.is_dir() and {entry.name for entry in link.iterdir()} <= {"plan.json"}:
+        # a dry run was here before
+        (link / "plan.json").unlink(missing_ok=True)
+        link.rmdir()
     elif link.exists():
         raise QupError(f"study.dir={shown}: {link} is there and is not a study; move it away or choose another study.name")
     try:
@@ -131,7 +135,7 @@ def stage_refs(entry: Mapping[str, Any], name: str) -> list[Ref]:
 
 
 def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:
-    """The same grid on `size` problems and benchmark problems, under a name of its own."""
+    """The same grid on `size` problems and benchmark problems, under a name of its own; it is waited for, here and on SLURM."""
     made = []
     for cell in cells:
         problems = replace(cell.problems, limit=min(size, cell.problems.limit or size))
@@ -145,7 +149,7 @@ def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:
                 cell,
                 problems=problems,
                 evaluation=replace(cell.evaluation, benchmarks=benchmarks, dev={}),
-                study=replace(cell.study, name=f"{cell.study.name}-rehearsal", rehearse=None, extend=False),
+                study=replace(cell.study, name=f"{cell.study.name}-rehearsal", rehearse=None, extend=False, wait=True),
             )
         )
     return made

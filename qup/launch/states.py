@@ -155,6 +155,8 @@ def _status(
         return _dead(ref, bad, failure, study_dir)
     if failure:
         return StageStatus(ref, "failed", _last(failure["error"]), tasks[-1][0])
+    if any(job in submission.stopped for job, _, submission in tasks):
+        return StageStatus(ref, "cancelled", "by qup cancel", tasks[-1][0])
     status = _exit_status(study_dir, tasks[-1][0])
     if status:
         return StageStatus(ref, "failed", status_in_words(status), tasks[-1][0])

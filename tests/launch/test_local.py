@@ -214,3 +214,23 @@ def test_arms_that_came_to_the_same_traces_are_trained_once(overlay):
     adopted = [json.loads(path.read_text()) for path in (overlay.store / "train").glob("*/manifest.json")]
     assert len(adopted) == 4
     assert sum("adopted_from" in manifest for manifest in adopted) == 2
+
+
+def test_a_dry_run_before_the_launch_is_in_nobodys_way(overlay):
+    cells = [cell("base")]
+    dry = [replace(one, study=replace(one.study, dry_run=True)) for one in cells]
+    assert overlay.launch(dry)[0] == 0
+    assert (overlay.work / "multirun" / "test" / "plan.json").exists()
+    status, out = overlay.launch(cells)
+    assert status == 0, out
+    assert (overlay.work / "multirun" / "test").is_symlink()
+
+
+def test_stages_run_the_code_that_planned_them_wherever_the_command_was_given(overlay):
+    """The installed package is another copy; nothing but launch.py's place says which is meant."""
+    elsewhere = overlay.environment()
+    del elsewhere["PYTHONPATH"], elsewhere["PYTHONSAFEPATH"]
+    overlay.environment = lambda: elsewhere
+    status, out = overlay.launch([cell("base")])
+    assert status == 0, out
+    assert overlay.runs("ended"), "the recordings are in the copy alone"

@@ -46,18 +46,19 @@ def curve(folder: Path, name: str) -> list[dict]:
     return [{field: value for field, value in json.loads(line).items() if field not in TIMES} for line in lines]
 
 
+def upstream(whole: Path, folder: Path) -> None:
+    """A store with everything that a training needs."""
+    shutil.copytree(whole / "store", folder / "store", ignore=shutil.ignore_patterns("train", "evaluate", "studies", "queue", "shared"))
+
+
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def here(lab_small, tmp_path_factory):
     """The grid, and one long training, by the local launcher."""
     folder = tmp_path_factory.mktemp("here")
+    upstream(lab_small[0], folder)
     launch(folder, GRID, where="local")
     launch(folder, *LONG, where="local", name="long")
     return folder
-
-
-def upstream(here: Path, folder: Path) -> None:
-    """The local run's store without trainings and what follows from them."""
-    shutil.copytree(here / "store", folder / "store", ignore=shutil.ignore_patterns("train", "evaluate", "studies", "queue", "work"))
 
 
 def test_the_table_is_the_same_as_from_the_local_launcher(slurm, here, tmp_path):
@@ -90,14 +91,18 @@ def test_a_requeue_in_the_middle_of_training_gives_the_same_curve(slurm, here, t
 
 def test_two_nodes_with_two_tasks_each_train_one_model(slurm, here, tmp_path):
     upstream(here, tmp_path)
-    short = ["stream=slm_rft", "trainer=sft", "trainer.max_steps=12", "study.grids=[]"]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    upstream(here, alone)
+    short = ["stream=slm_rft", "trainer=sft", "trainer.max_steps=12", "trainer.epochs=20", "study.grids=[]"]
     launch(tmp_path, *short, "cluster.train.nodes=2", "cluster.train.tasks=2", "cluster.train.mem=4G", name="wide")
     assert any(line.split() == ["2", "4"] for line in slurm.run("squeue", "-h", "-t", "all", "-o", "%D %C").splitlines())
     wait(tmp_path, "wide")
-    launch(tmp_path, *short, name="one", where="local")
+    launch(alone, *short, where="local", name="wide")
     store, key = training(tmp_path, "wide")
     assert store.get("train", key).metrics["world_size"] == 4
-    wide, one = curve(tmp_path, "wide"), curve(tmp_path, "one")
+    assert Store(alone / "store").get("train", key).metrics["world_size"] == 1
+    wide, one = curve(tmp_path, "wide"), curve(alone, "wide")
     assert [step["nll"] for step in wide] == pytest.approx([step["nll"] for step in one], rel=1e-4)
     assert len(wide) == 12
 

@@ -125,6 +125,9 @@ def test_cancel_takes_a_studys_jobs_and_leaves_what_another_needs(overlay, slurm
     status, out = overlay.qup("cancel", "test")
     assert status == 0, out
     assert "are left" in out
+    _, out = overlay.qup("status", "test", "--json")
+    states = {stage["stage"]: stage["state"] for one in json.loads(out)["cells"] for stage in one["stages"]}
+    assert states["train"] == states["evaluate"] == "cancelled", states
     status, out = overlay.qup("wait", "other")
     assert status == 0, out
     assert kinds(overlay)["train"] == 1
