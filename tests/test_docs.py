@@ -82,9 +82,15 @@ OTHERS = {
 RUN = LAUNCHES | OTHERS
 """Run as they stand, in a copy of the repository, in the order in which a page has them."""
 
+COMPOSES = "tests/config/test_conf_files.py::test_an_experiment_comes_to_its_cells_and_only_lacks_what_must_be_given"
 COVERED = {
     "make demo": "tests/end_to_end/test_lab_small.py::test_the_study_ends_with_a_row_for_each_cell",
     "make test": ".ci/run",
+    "make smollm2": "tests/test_models.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
+    "python launch.py -m experiment=joint_selection": COMPOSES,
+    "python launch.py -m experiment=mawps_smollm2 problems.path=singleop.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl": COMPOSES,
+    "python launch.py -m experiment=joint_selection model=smollm2_135m problems=mawps problems.path=singleop.jsonl oracle=openai judge=none"
+    ' "reward=[lab_steps]" selection.reward=lab_steps evaluation=mawps evaluation.benchmarks.addsub.path=addsub.jsonl "+evaluation.dev={addsub:100}" study.dry_run=true': COMPOSES,
 }
 """Slow ones: the test that goes the same way, or the CI step that has the command. `make demo` is that graph on more problems."""
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from qup.config.fingerprint import build, plain
 from qup.config.schema import Cluster, Config
 from qup.errors import QupError
+from qup.launch.downloads import download
 from qup.launch.jobs import job_of
 from qup.launch.plan import Plan, make_plan
 from qup.launch.registry import read_study, study_cells
@@ -72,6 +73,7 @@ def start(plan: Plan, resolved: Sequence[Config], console: Console) -> Started:
     slurm = Slurm()
     slurm.check()
     check_site(plan, first.cluster, slurm)
+    download(plan, console.print)
     here = here_refs(plan)
     above = sum(1 + planned.resources.workers for planned in plan.to_run.values()) > first.cluster.max_jobs
     if above and not here and not first.study.wait and not first.cluster.nodes_submit:
