@@ -21,6 +21,7 @@ from qup.config.schema import Cluster, Config
 from qup.errors import QupError
 from qup.launch.downloads import download
 from qup.launch.jobs import job_of
+from qup.launch.ledger import Submission
 from qup.launch.plan import Plan, make_plan
 from qup.launch.registry import read_study, study_cells
 from qup.launch.run import INTERRUPTED, StopFlag, log_to_stderr, read_failure
@@ -89,11 +90,31 @@ def start(plan: Plan, resolved: Sequence[Config], console: Console) -> Started:
         if left_over:
             console.print(f"{len(left_over)} held jobs of a client that died were cancelled")
         submission, left = submitter.submit_wave(plan, first.cluster.max_jobs, skip=here)
+    try:
+        return _afterwards(plan, resolved, site, submitter, submission, left, console)
+    except KeyboardInterrupt:
+        console.print(f"the jobs go on · qup wait {site.study} · qup status {site.study} · qup cancel {site.study}")
+        return 130, tuple(None for _ in resolved)
+
+
+def _afterwards(
+    plan: Plan,
+    resolved: Sequence[Config],
+    site: Site,
+    submitter: Submitter,
+    submission: Submission,
+    left: Sequence[Ref],
+    console: Console,
+) -> Started:
+    """Once the first wave is in: leaves someone who submits the rest and the report, and stays where study.wait says so."""
+    from qup.launch.study import values_of
+
     console.print(
         f"submitted {len(plan.to_run) - len(left)} stages as {len(submission.jobs)} sbatch calls: {' '.join(submission.jobs) or 'all queued already'}"
     )
+    first = resolved[0]
     if left and not first.study.wait:
-        _leave_driver(site, submitter, here, console)
+        _leave_driver(site, submitter, here_refs(plan), console)
     elif not left:
         _submit_report(site, submitter)
     if not first.study.wait:
@@ -257,17 +278,13 @@ class ReportTask:
 
 
 def stay(site: Site, console: Console, *, drive_too: bool) -> tuple[int, dict[str, Any]]:
-    """Blocks until the study ends, with the live display; Ctrl-C leaves the jobs."""
+    """Blocks until the study ends, with the live display."""
     from qup.launch.life import watch
     from qup.launch.study import finish
 
-    try:
-        if drive_too:
-            drive(site, Slurm(), StopFlag(), logging.getLogger("qup.driver"))
-        status = watch(site.study_dir, console)
-    except KeyboardInterrupt:
-        console.print(f"the jobs go on · qup wait {site.study} · qup status {site.study} · qup cancel {site.study}")
-        return 130, {}
+    if drive_too:
+        drive(site, Slurm(), StopFlag(), logging.getLogger("qup.driver"))
+    status = watch(site.study_dir, console)
     return status, finish(site.study_dir, site.store, console)
 
 
