@@ -10,6 +10,7 @@ one of its stages itself, because it knows no other way. Both sides get the same
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import random
@@ -114,6 +115,8 @@ def overlay_in(folder: Path, cluster: Cluster) -> Overlay:
     """Recorded stages, and the real command to launch them with."""
     overlay = Overlay(folder)
     shutil.copy(ROOT / "launch.py", overlay.root)
+    # as an installed package is
+    compileall.compile_dir(overlay.root, quiet=1)
     overlay.env["SLURM_CONF"] = str(cluster.conf)
     return overlay
 

@@ -232,11 +232,17 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "COLUMNS": "240"}
 
 
+def heed_interrupts() -> None:
+    """A test session started in the background has Ctrl-C ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(folder: Path, command: str) -> int:
     """Starts a launch and presses Ctrl-C once its study is registered; returns the exit status."""
     (name,) = [word.partition("=")[2] for word in shlex.split(command) if word.startswith("study.name=")]
     words = [sys.executable, *shlex.split(command)[1:]]
-    process = subprocess.Popen(words, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(words, cwd=folder, env=environment(folder), preexec_fn=heed_interrupts, **pipes)
     try:
         deadline = time.monotonic() + 120
         while not (folder / "multirun" / name / "logs").exists():

@@ -15,7 +15,7 @@ from qup.errors import InputError
 from qup.lab.chains import Problem, draw, parse, role_of_seed
 from qup.lab.styles import render
 
-__all__ = ["generate", "parse", "problems"]
+__all__ = ["generate", "parse", "plentiful", "problems"]
 
 
 def generate(cfg: LabProblems) -> Iterator[Problem]:
@@ -39,6 +39,11 @@ def generate(cfg: LabProblems) -> Iterator[Problem]:
             continue
         seen.add(problem.question)
         yield problem
+
+
+def plentiful(cfg: LabProblems) -> bool:
+    """Whether there surely are more different problems than asked for, without drawing them."""
+    return cfg.min_steps <= cfg.max_steps and cfg.max_steps >= 2 and cfg.max_value >= 50 and cfg.n <= 5000
 
 
 def problems(cfg: LabProblems) -> list[dict[str, str]]:

@@ -41,13 +41,17 @@ class Ledger:
         self.path = study_dir / "slurm" / "ledger.jsonl"
 
     def write(self, event: str, submission: str, **facts: Any) -> None:
-        """Appends an event and syncs it to disk."""
+        """Appends an event; the last ones of a submission are synced to disk, and those before them with it.
+
+        What a crash of the machine takes before that, the jobs' comments still tell.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"event": event, "submission": submission, **facts}) + "\n"
         with self.path.open("a") as stream:
             stream.write(line)
             stream.flush()
-            os.fsync(stream.fileno())
+            if event != "submitted":
+                os.fsync(stream.fileno())
 
     def read(self) -> list[Submission]:
         """All submissions, oldest first; a line torn by a crash is passed over."""

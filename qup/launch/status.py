@@ -116,7 +116,7 @@ def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: boo
         return watch_study(folder, console)
     seen = look(folder, Slurm(patience_s=5.0) if on_slurm(folder) else None)
     if as_json:
-        print(json.dumps(_json(seen), indent=1))
+        print(json.dumps(_json(seen)))
         return 0
     console.print(show_states(seen, console.width))
     for line in notes(seen)[:40]:

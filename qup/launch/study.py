@@ -70,7 +70,7 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
         return Outcome(0, tuple(None for _ in cells))
     check_budget(plan, first)
     write_study(plan, given, resolved)
-    write_json(folder / "plan.json", plan.as_json())
+    write_json(folder / "plan.json", plan.as_json(), compact=True)
     if where == "slurm":
         from qup.launch.campaign import start
 

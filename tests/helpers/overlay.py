@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,10 @@ except QupError as error:
 '''
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Overlay:
     """The copy, a control folder, and a way to run things with it."""
 
@@ -156,8 +161,19 @@ class Overlay:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # a test session started in the background has Ctrl-C ignored, and children inherit that
+            preexec_fn=_heed_interrupts,
             **options,
         )
+
+    def slow_sbatch(self, seconds: float) -> None:
+        """Every later sbatch call takes so much longer, which leaves time for what is to happen in the middle of submission."""
+        real = shutil.which("sbatch")
+        folder = self.control / "bin"
+        folder.mkdir()
+        (folder / "sbatch").write_text(f'#!/bin/sh\nsleep {seconds}\nexec {real} "$@"\n')
+        (folder / "sbatch").chmod(0o755)
+        self.env["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
 
     def launch(self, cells: list[Any], where: str = "local", timeout: float = 120) -> tuple[int, str]:
         """Exit status and output of a launch."""

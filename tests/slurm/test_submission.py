@@ -135,10 +135,12 @@ def test_cancel_takes_a_studys_jobs_and_leaves_what_another_needs(overlay, slurm
 
 def test_a_client_killed_in_the_middle_leaves_held_jobs_that_the_next_launch_clears(overlay, slurm):
     overlay.order("problems", sleep=1)
+    overlay.slow_sbatch(0.5)
     process = overlay.popen(grid(), "slurm")
     slurm.wait_for(lambda: slurm.run("squeue", "-h", "-r").count("\n") >= 3, "some jobs")
     process.kill()
     process.communicate()
+    overlay.env.pop("PATH")
     time.sleep(0.5)
     reasons = set(slurm.run("squeue", "-h", "-r", "-o", "%r").split())
     assert "JobHeldUser" in reasons, reasons
