@@ -1,10 +1,11 @@
-"""100,000 problems × 8 rollouts through candidates, alignment and streams: seconds and memory.
+"""100,000 problems × 8 rollouts through verification, candidates, alignment and streams: seconds and memory.
 
     python -m benchmarks.streams [--problems 100000]
 
-Rollouts, rewards and NLL are simulated: texts of about 1,200 characters of prose and formulas, half of them
-verified. Each step runs in a process of its own; its memory is that process's peak. No figure has a peer: limits are
-the project's own (a selection in 10 s and 2 GB, everything in 4 GB, a flat cost per problem).
+Responses, rewards and NLL are simulated: texts of about 1,200 characters of prose and formulas with token ids and
+log-probabilities, half of them right; one problem in fifty has an answer that takes computer algebra. Each step runs
+in a process of its own; its memory is that process's peak, and that of the children that compare answers on top. No
+figure has a peer: limits are the project's own (a selection in 10 s and 2 GB, everything in 4 GB, a flat cost per problem).
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,21 @@ import pyarrow as pa
 
 from benchmarks.common import Check, Measure, conclude, run
 from qup.context import Context
-from qup.rows import TableWriter
+from qup.rows import TableWriter, pieces
+from qup.scoring.summary import flat
 from qup.store import Artifact
 from qup.store.digest import file_sha256
 
 SAMPLES = 8
 CHARACTERS = 1200
+PROMPT = 60
+ALGEBRA = 50
+"""One problem in so many has an answer that is no plain number."""
+STEPS = ("verify", "candidates", "aligned")
 RULES = ("random", "shortest", "reward", "perplexity", "rank_surprisal", "joint", "pareto")
 SECONDS, GIGABYTES, ALL_GIGABYTES = 10.0, 2.0, 4.0
+FLAT = 1.25
+"""Most by which a further problem may cost more, CPU seconds, in the upper nine tenths than in the tenth below them."""
 PIECE = 2000
 
 WORDS = [
@@ -102,28 +112,24 @@ def main() -> int:
     if args.child:
         child(*args.child, problems=args.problems)
         return 0
-    small = max(args.problems // 100, 50)
+    small, middle = max(args.problems // 100, 50), max(args.problems // 10, 60)
+    sizes = {small: ("random",), middle: ("random",), args.problems: RULES}
     steps: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        for n, names in ((small, ("make", "candidates", "aligned", "random")), (args.problems, ("make", "candidates", "aligned", *RULES))):
-            for name in names:
+        for n, rules in sizes.items():
+            for name in ("make", *STEPS, *rules):
                 steps[f"{name}@{n}"] = spawn(name, Path(folder) / str(n), n)
-    large = {name: steps[f"{name}@{args.problems}"] for name in ("candidates", "aligned", *RULES)}
+    large = {name: steps[f"{name}@{args.problems}"] for name in (*STEPS, *RULES)}
     measures = []
     for rule in RULES:
         measures.append(Measure(f"selection {rule}: time, limit {SECONDS:g}", "s", large[rule]["seconds"], SECONDS, 1.0, "lower"))
         measures.append(Measure(f"selection {rule}: memory, limit {GIGABYTES:g}", "GB", large[rule]["gb"], GIGABYTES, 1.0, "lower"))
     peak = max(step["gb"] for step in large.values())
-    measures.append(Measure(f"candidates, alignment, streams: memory, limit {ALL_GIGABYTES:g}", "GB", peak, ALL_GIGABYTES, 1.0, "lower"))
-    cost = {n: sum(steps[f"{name}@{n}"]["cpu_seconds"] for name in ("candidates", "aligned", "random")) / n for n in (small, args.problems)}
-    flat = cost[args.problems] / cost[small]
-    checks = [
-        Check(
-            f"cost a problem flat from {small:,} to {args.problems:,}",
-            flat <= 1.25,
-            f"{1e3 * cost[args.problems]:.2f} CPU ms, {flat:.2f} times",
-        )
-    ]
+    measures.append(Measure(f"verification, alignment, streams: memory, limit {ALL_GIGABYTES:g}", "GB", peak, ALL_GIGABYTES, 1.0, "lower"))
+    cpu = {n: sum(steps[f"{name}@{n}"]["cpu_seconds"] for name in (*STEPS, "random")) for n in sizes}
+    lower, upper = (cpu[middle] - cpu[small]) / (middle - small), (cpu[args.problems] - cpu[middle]) / (args.problems - middle)
+    told = f"{1e3 * upper:.2f} CPU ms above {middle:,}, {upper / lower:.2f} times that below"
+    checks = [Check(f"cost of a further problem flat from {small:,} to {args.problems:,}", upper / lower <= FLAT, told)]
     return conclude("streams", measures, checks, steps=steps)
 
 
@@ -137,7 +143,7 @@ def spawn(step: str, folder: Path, problems: int) -> dict[str, float]:
 
 
 def child(step: str, folder: str, output: str, *, problems: int) -> None:
-    """One step, timed; `seconds` leave the imports out."""
+    """One step, timed; `seconds` leave the imports out, `cpu_seconds` the children that compare answers."""
     root = Path(folder)
     if step == "make":
         make(root, problems)
@@ -145,9 +151,11 @@ def child(step: str, folder: str, output: str, *, problems: int) -> None:
         return
     from qup.stages import aligned, candidates, stream
 
-    inputs = {name: opened(root / name) for name in ("problems", "rollouts", "solvable")}
+    inputs = {name: opened(root / name) for name in ("problems", "rollouts", "solvable") if step != "verify"}
     start, cpu = time.perf_counter(), time.process_time()
-    if step == "candidates":
+    if step == "verify":
+        verify(root)
+    elif step == "candidates":
         ctx = context(root, "candidates")
         view = candidates_view()
         candidates.shard(view, inputs, ctx, range(candidates.plan(view, inputs, ctx)))
@@ -172,7 +180,73 @@ def child(step: str, folder: str, output: str, *, problems: int) -> None:
             stream.run(view, inputs, context(root, f"stream-{step}"))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    Path(output).write_text(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "gb": peak / 2**20}))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak += (len(os.sched_getaffinity(0)) if step == "verify" else 0) * children.ru_maxrss
+    figures = {"seconds": seconds, "cpu_seconds": cpu, "children_cpu_seconds": children.ru_utime + children.ru_stime, "gb": peak / 2**20}
+    Path(output).write_text(json.dumps(figures))
+
+
+def verify(root: Path) -> None:
+    """The rollouts stage but for the drawing: answers read and compared shard by shard, tables merged, solvable problems found."""
+    from qup.answers import Verifier
+    from qup.config.schema import Model, Rollouts
+    from qup.config.views import RolloutsView, SolvableView
+    from qup.generation.responses import Problem, respond, with_facts
+    from qup.stages import rollouts, solvable
+
+    view, inputs, ctx = RolloutsView(Model(), Rollouts()), {"problems": opened(root / "problems")}, context(root, "rollouts")
+    table = inputs["problems"].table("problems", ["problem_id", "question", "answer"])
+    sampling = view.rollouts.sampling
+    drawn: Any = Drawn(opened(root / "drawn"), table.num_rows, sampling.shard_size)
+    student: Any = Written()
+    with Verifier(view.rollouts.timeout_s) as verifier:
+        for index in range(rollouts.plan(view, inputs, ctx)):
+            part = table.slice(index * sampling.shard_size, sampling.shard_size)
+            problems = [Problem(row["problem_id"], row["question"], row["answer"], view.rollouts.extraction) for row in part.to_pylist()]
+            answered = respond(drawn, student, sampling, problems, verifier)
+            ctx.save_shard(index, with_facts(rollouts._rows(problems, answered.responses_PS), answered.facts))
+    rollouts.merge(view, inputs, ctx)
+    solvable.run(SolvableView(0), inputs | {"rollouts": opened(root / "rollouts")}, context(root, "solvable"))
+
+
+class Written:
+    """A student as far as verification needs one: its responses have their text."""
+
+    context = 4096
+
+    def request(self, problem: str, question: str, n: int) -> Any:
+        from qup.generation import Request
+
+        return Request(problem, (0,) * PROMPT, n)
+
+    def text(self, sample: Any) -> str:
+        return str(sample.text)
+
+    def facts(self, sampling: Any) -> dict[str, Any]:
+        return {"template": "simulated"}
+
+
+class Drawn:
+    """A backend that has drawn everything already: gives the simulated responses, shard after shard."""
+
+    def __init__(self, artifact: Artifact, problems: int, size: int) -> None:
+        groups = [np.arange(first * SAMPLES, min(first + size, problems) * SAMPLES) for first in range(0, problems, size)]
+        self._pieces = pieces(artifact, "drawn", groups, ["text", "finish", "token_ids", "logprob_T"])
+        self.facts: dict[str, Any] = {"backend": "simulated"}
+
+    def generate(self, clamped: Any) -> Iterator[tuple[int, list[Any]]]:
+        from qup.generation import Sample
+
+        table = next(self._pieces)
+        (ids, lengths), (logprobs, _) = flat(table["token_ids"]), flat(table["logprob_T"])
+        ends = np.cumsum(lengths).tolist()
+        texts, finish = table["text"].to_pylist(), table["finish"].to_pylist()
+        for index in range(len(clamped.requests)):
+            samples = []
+            for row in range(index * SAMPLES, (index + 1) * SAMPLES):
+                part = slice(ends[row - 1] if row else 0, ends[row])
+                samples.append(Sample(tuple(ids[part].tolist()), tuple(logprobs[part].tolist()), finish[row], texts[row]))
+            yield index, samples
 
 
 def candidates_view() -> Any:
@@ -197,13 +271,14 @@ def opened(folder: Path) -> Artifact:
 
 
 def make(root: Path, problems: int) -> None:
-    """Writes problems, rollouts, solvable, rewards and NLL, a piece at a time."""
-    from qup.draws import choose
-    from qup.records import PROBLEMS, ROLLOUTS, SCORES, SOLVABLE, TOTALS
+    """Writes problems, drawn responses, rewards and NLL, a piece at a time."""
+    from qup.records import PROBLEMS, ROLLOUTS, SCORES, TOTALS
 
     rng = np.random.default_rng(0)
     body = " ".join(rng.choice(WORDS, 200_000))
-    schemas = {"problems": PROBLEMS, "rollouts": ROLLOUTS, "solvable": SOLVABLE, "scores": SCORES, "totals": TOTALS}
+    ids, logprobs = rng.integers(0, 50_000, 200_000).astype(np.int32), -rng.gamma(0.5, 0.5, 200_000).astype(np.float32)
+    drawn = pa.schema([ROLLOUTS.field(name) for name in ("problem_id", "sample", "text", "token_ids", "logprob_T", "finish")])
+    schemas = {"problems": PROBLEMS, "drawn": drawn, "scores": SCORES, "totals": TOTALS}
     homes = {"scores": "reward", "totals": "perplexity"}
     writers = {}
     for name, schema in schemas.items():
@@ -211,46 +286,42 @@ def make(root: Path, problems: int) -> None:
         home.mkdir(parents=True, exist_ok=True)
         writers[name] = TableWriter(home, name, schema).__enter__()
     for start in range(0, problems, PIECE):
-        ids = [f"problem-{index:07d}" for index in range(start, min(start + PIECE, problems))]
-        n, rows = len(ids), len(ids) * SAMPLES
-        owner = [name for name in ids for _ in range(SAMPLES)]
+        numbers = range(start, min(start + PIECE, problems))
+        names = [f"problem-{number:07d}" for number in numbers]
+        n, rows = len(names), len(names) * SAMPLES
         sample = np.tile(np.arange(SAMPLES), n)
         good = rng.random((n, SAMPLES)) < 0.5
         good[np.arange(n), rng.integers(0, SAMPLES, n)] = True
-        kept = [int(np.flatnonzero(row)[choose(0, name, int(row.sum()))]) for name, row in zip(ids, good, strict=True)]
         length = np.maximum(rng.normal(CHARACTERS, 300, rows), 100).astype(int)
-        offset = rng.integers(0, len(body) - 4 * CHARACTERS, rows)
-        texts = [
-            f"{body[o : o + size]} {number}.\n\nThe answer is \\(\\boxed{{27}}\\)."
-            for number, (o, size) in enumerate(zip(offset, length, strict=True), start)
-        ]
         tokens = length // 4
+        offset = rng.integers(0, len(body) - 4 * CHARACTERS, rows)
+        answers = [answer(number, bool(right)) for number, row in zip(numbers, good, strict=True) for right in row]
+        texts = [
+            f"{body[o : o + size]}.\n\nThe answer is \\(\\boxed{{{said}}}\\)."
+            for o, size, said in zip(offset.tolist(), length.tolist(), answers, strict=True)
+        ]
         right = good.ravel()
+        owner = [name for name in names for _ in range(SAMPLES)]
         keys = {"pool": [""] * rows, "problem_id": owner, "candidate": sample}
         tables: dict[str, dict[str, Any]] = {
             "problems": {
-                "problem_id": ids,
-                "question": [f"{name}: {body[:200]}" for name in ids],
-                "answer": ["27"] * n,
+                "problem_id": names,
+                "question": [f"{name}: {body[:200]}" for name in names],
+                "answer": [gold(number) for number in numbers],
                 "solution": [""] * n,
             },
-            "rollouts": {
+            "drawn": {
                 "problem_id": owner,
                 "sample": sample,
                 "text": texts,
-                "token_ids": [[]] * rows,
-                "logprob_T": [[]] * rows,
-                "finish": ["stop"] * rows,
-                "extracted": ["27"] * rows,
-                "correct": right,
-                "verdict": np.where(right, "equal", "wrong").tolist(),
-                "eligible": right,
+                "token_ids": lists(ids, offset, tokens),
+                "logprob_T": lists(logprobs, offset, tokens),
+                "finish": np.where(~right & (rng.random(rows) < 0.1), "length", "stop").tolist(),
             },
-            "solvable": {"problem_id": ids, "n_samples": [SAMPLES] * n, "n_correct": good.sum(1), "n_eligible": good.sum(1), "kept": kept},
             "scores": {**keys, "score": rng.normal(size=rows), "n_tokens": tokens, "fits": [True] * rows},
             "totals": {
                 **keys,
-                "n_prompt": [60] * rows,
+                "n_prompt": [PROMPT] * rows,
                 "n_tokens": tokens,
                 "n_chars": length,
                 "nll": tokens * rng.gamma(4, 0.1, rows),
@@ -259,9 +330,31 @@ def make(root: Path, problems: int) -> None:
         }
         for name, columns in tables.items():
             schema = schemas[name]
-            writers[name].write(pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema))
+            arrays = [columns[field.name] for field in schema]
+            arrays = [
+                array if isinstance(array, pa.Array) else pa.array(array, field.type) for array, field in zip(arrays, schema, strict=True)
+            ]
+            writers[name].write(pa.table(arrays, schema=schema))
     for writer in writers.values():
         writer.__exit__(None, None, None)
+
+
+def gold(number: int) -> str:
+    """A problem's gold answer."""
+    return f"{number % 9 + 2}x+{number}" if number % ALGEBRA == 0 else str(number % 997)
+
+
+def answer(number: int, right: bool) -> str:
+    """What a response to it says: the gold answer written in another way, or another answer."""
+    if number % ALGEBRA:
+        return f"{number % 997 + (not right)}.0"
+    return f"{number}+{number % 9 + 2}x" if right else f"{number}-{number % 9 + 2}x"
+
+
+def lists(values: np.ndarray, offset: np.ndarray, length: np.ndarray) -> pa.Array:
+    """A list column of runs of `values` that begin at `offset`, wrapped to its length."""
+    flat_N = np.concatenate([values[first : first + size] for first, size in zip(offset % (len(values) // 2), length, strict=True)])
+    return pa.ListArray.from_arrays(pa.array(np.r_[0, np.cumsum(length)].astype(np.int32)), pa.array(flat_N))
 
 
 if __name__ == "__main__":
