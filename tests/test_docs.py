@@ -77,7 +77,10 @@ OTHERS = {
     "qup compare lab_small lab_small_judged",
     "qup export lab_foreign/oracle_refined/sft exported/model --study lab_small",
     "qup export stream/lab_foreign/oracle_refined/sft exported/stream --study lab_small",
-    *(f"python -m benchmarks.{name} --help" for name in ("answers", "oracle", "perplexity", "streams", "rollouts", "training", "launch")),
+    *(
+        f"python -m benchmarks.{name} --help"
+        for name in ("answers", "oracle", "perplexity", "streams", "rollouts", "training", "launch", "report")
+    ),
 }
 RUN = LAUNCHES | OTHERS
 """Run as they stand, in a copy of the repository, in the order in which a page has them."""

@@ -18,7 +18,10 @@ from rich.console import Console
 from qup.config.fingerprint import plain
 from qup.config.schema import Tracking
 from qup.errors import InputError
-from qup.tracking import open_tracker, run_id, study_folder, sync_study
+from qup.launch.study import conclude
+from qup.store import Store
+from qup.tracking import open_tracker, run_id, study_folder, sync_study, track_report
+from qup.tracking import sync as sync_module
 from qup.tracking import tracker as tracker_module
 from qup.tracking.redact import HIDDEN, redact
 from qup.tracking.spec import mode_of, read_history
@@ -239,6 +242,29 @@ def test_sync_replays_a_study_and_is_idempotent(tmp_path, capsys, monkeypatch) -
     assert sync_study(folder, console) == 0
     assert "1 sent, 3 there already" in capsys.readouterr().out
     assert len(list((folder / "wandb").rglob("*.wandb"))) == 4
+
+
+def test_a_study_ends_with_a_run_of_its_table_and_figures(tmp_path, capsys) -> None:
+    folder = tracked_study(tmp_path)
+    console = Console(width=200, quiet=True)
+    totals = conclude(folder, Store(tmp_path / "store"), console)
+    assert set(totals) == {"lab_foreign/slm_rft/sft", "lab_foreign/base"}
+    run = the_run(the_file(folder / "wandb"))
+    assert (run.job_type, run.run_group, run.run_id) == ("report", "test", run_id("report", "test"))
+    assert "cells" in {name.split("/")[0] for _, values in history(the_file(folder / "wandb")) for name in values}
+    assert sync_study(folder, Console(width=200)) == 0
+    assert "3 sent, 1 there already" in capsys.readouterr().out
+
+
+def test_a_tracker_that_hangs_does_not_hold_a_study_up(tmp_path, monkeypatch, caplog) -> None:
+    folder = tracked_study(tmp_path)
+    (folder / "report" / "figures").mkdir(parents=True)
+    (folder / "report" / "cells.csv").write_text("cell,total\na,1.5\n")
+    monkeypatch.setattr(sync_module, "PATIENCE_S", 0.05)
+    began = time.monotonic()
+    track_report(folder)
+    assert time.monotonic() - began < 6
+    assert "`qup sync` sends it" in caplog.text
 
 
 def test_sync_without_tracking_says_so(tmp_path) -> None:

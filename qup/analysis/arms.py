@@ -13,6 +13,10 @@ from qup.analysis.study import Cell, Study
 SEEDS = ("model.lab.seed", "rollouts.sampling.seed", "selection.seed", "oracle.seed", "trainer.seed", "evaluation.sampling.seed", "seed")
 """What a replicate may differ in."""
 BASE_SEEDS = ("model.lab.seed", "evaluation.sampling.seed")
+STUDENT = ("model.", "problems.", "rollouts.")
+"""Sections whose settings make a student."""
+FEWEST_STUDENTS = 3
+"""Students of different names that make an axis."""
 _PLACES = ("path", "content", "revision", "device", "threads", "timeout_s", "checkpoint_minutes", "checkpoint_steps", "shard_size", "name")
 """Last parts of settings that say where or how fast, or are labels."""
 _ARM_EXTRAS = (
@@ -103,7 +107,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def arrange(study: Study) -> list[Run]:
     """Every cell with its student, arm, setting and replicate, in the study's order."""
     flats = varying([flatten(cell.config) for cell in study.cells])
-    students = _labels(study.cells, flats, ("model.", "problems.", "rollouts."), lambda cell: str(cell.get("model.name", "student")))
+    students = _labels(study.cells, flats, STUDENT, lambda cell: str(cell.get("model.name", "student")))
     settings = [_setting(cell, flat) for cell, flat in zip(study.cells, flats, strict=True)]
     settings = _told_apart(settings, study.cells, flats)
     arms = _arms(study.cells, flats, students)
@@ -111,8 +115,8 @@ def arrange(study: Study) -> list[Run]:
     runs = []
     for cell, flat, student, arm, setting, axis in zip(study.cells, flats, students, arms, settings, axes, strict=True):
         seeds = BASE_SEEDS if cell.is_base else SEEDS
-        family = str(cell.get("model.name", "student")) if axis else student
-        runs.append(Run(cell, student, arm, setting, tuple(flat.get(name) for name in seeds), axis, family))
+        family, place = axis if axis is not None else (student, None)
+        runs.append(Run(cell, student, arm, setting, tuple(flat.get(name) for name in seeds), place, family))
     return runs
 
 
@@ -217,15 +221,42 @@ def _told_apart(settings: list[Setting], cells: Sequence[Cell], flats: Sequence[
     return made
 
 
-def _axes(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]]) -> list[tuple[str, float] | None]:
-    """The one numeric setting of the student that varies under one name, where there is exactly one such."""
-    found: list[tuple[str, float] | None] = []
-    for cell, flat in zip(cells, flats, strict=True):
-        alike = [other for one, other in zip(cells, flats, strict=True) if one.get("model.name") == cell.get("model.name")]
-        paths = [path for path in flat if path.startswith(("model.", "rollouts.", "problems.")) and _counts(path) and _number(flat[path])]
-        varying = [path for path in paths if len({other.get(path) for other in alike}) > 1]
-        found.append((_short(varying[0]), float(flat[varying[0]])) if len(varying) == 1 else None)
+def _axes(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, float]] | None]:
+    """(family, (axis, value)) of each cell: the one numeric setting of the student that varies while all others agree.
+
+    Under one name two values make an axis; students of different names differ by chance or on purpose, so it takes three.
+    """
+    places = [[path for path in flat if path.startswith(STUDENT) and _counts(path) and _number(flat[path])] for flat in flats]
+    found: list[tuple[str, tuple[str, float]] | None] = []
+    names = [str(cell.get("model.name", "student")) for cell in cells]
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, (flat, paths) in enumerate(zip(flats, places, strict=True)):
+        for path in paths:
+            alike.setdefault(_apart_from(flat, path), []).append(index)
+    for flat, paths in zip(flats, places, strict=True):
+        told = []
+        for path in paths:
+            members = alike[_apart_from(flat, path)]
+            values = {flats[index].get(path) for index in members}
+            called = sorted({names[index] for index in members})
+            if len(values) >= (FEWEST_STUDENTS if len(called) > 1 else 2):
+                told.append((_family(called), (_short(path), float(flat[path]))))
+        found.append(told[0] if len(told) == 1 else None)
     return found
+
+
+def _apart_from(flat: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    """What a student is but for one setting; other weights or other problems are another student, whatever they are called."""
+    contents = [str(flat.get(name)) for name in ("model.path", "model.content", "problems.content")]
+    return path, _identity(flat, STUDENT, ("model.template", path)), *contents
+
+
+def _family(names: Sequence[str]) -> str:
+    """What students are called together: the name, or what their names begin with."""
+    if len(names) == 1:
+        return names[0]
+    ends = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), min(map(len, names)))
+    return names[0][:ends].rstrip("_-. 0123456789") or "students"
 
 
 def _number(value: Any) -> bool:

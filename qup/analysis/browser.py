@@ -89,7 +89,7 @@ def _traces(run: Run, drawn: Sequence[str], streams: Streams, shelf: Shelf) -> t
         for place, problem in zip(rows.positions(wanted, scores.problem_ids), drawn, strict=True):
             if place >= 0 and problem in made:
                 found = {name: float(values[place]) for name, values in scores.reward_P.items()}
-                made[problem]["rewards"] = {name: round(score, 3) if math.isfinite(score) else None for name, score in found.items()}
+                made[problem]["rewards"] = {name: _rounded(score, 3) for name, score in found.items()}
     _add_tokens(run, wanted, made, shelf)
     return made, questions
 
@@ -109,8 +109,13 @@ def _add_tokens(run: Run, wanted: pa.Array, made: dict[str, Json], shelf: Shelf)
             continue
         ids, nll = row["token_ids"][:-1], row["nll_T"][:-1]
         pieces = split_like(trace["text"], [names.get(token, "\ufffd") for token in ids])
-        trace["tokens"] = [[piece, round(float(one), 2)] for piece, one in zip(pieces, nll, strict=True)]
-        trace["ppl"] = round(math.exp(min(float(np.mean(nll)), 700.0)), 2) if nll else None
+        trace["tokens"] = [[piece, _rounded(one, 2)] for piece, one in zip(pieces, nll, strict=True)]
+        trace["ppl"] = _rounded(math.exp(min(float(np.mean(nll)), 700.0)), 2) if nll else None
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """None for what is no finite number: JSON has none."""
+    return round(float(value), digits) if value is not None and math.isfinite(value) else None
 
 
 def _taken(artifact: Artifact, name: str, wanted: pa.Array, columns: Sequence[str], shelf: Shelf) -> pa.Table | None:

@@ -55,6 +55,7 @@ class _Side:
     runs: list[Run]
     outcomes: Outcomes
     summaries: list[Summary]
+    shelf: Shelf
 
 
 def compare(first: Study, second: Study, shelves: tuple[Shelf, Shelf]) -> Comparison:
@@ -63,9 +64,9 @@ def compare(first: Study, second: Study, shelves: tuple[Shelf, Shelf]) -> Compar
     if faults:
         raise InputError(f"{first.name} and {second.name} can't be compared:\n" + "\n".join(f"  {fault}" for fault in faults))
     sides = _side(first, shelves[0]), _side(second, shelves[1])
-    fault = _problem_fault(sides)
-    if fault:
-        raise InputError(f"{first.name} and {second.name} can't be compared:\n  evaluation: {fault}")
+    faults = _stored_faults(sides)
+    if faults:
+        raise InputError(f"{first.name} and {second.name} can't be compared:\n" + "\n".join(f"  {fault}" for fault in faults))
     places: list[dict[tuple[str, str, str], Summary]] = [
         {(one.student, one.arm, _setting(one)): one for one in reversed(side.summaries)} for side in sides
     ]
@@ -148,12 +149,51 @@ def _side(study: Study, shelf: Shelf) -> _Side:
     for run in runs:
         artifact = shelf.of(run.cell, "evaluate")
         outcomes[run.cell.label] = load_outcome(shelf, artifact) if artifact is not None else None
-    return _Side(study, runs, outcomes, summaries(runs, outcomes, Streams(shelf), shelf))
+    return _Side(study, runs, outcomes, summaries(runs, outcomes, Streams(shelf), shelf), shelf)
 
 
-def _problem_fault(sides: tuple[_Side, _Side]) -> str:
+def _stored_faults(sides: tuple[_Side, _Side]) -> list[str]:
+    """What the results themselves say against a comparison: problems of the benchmarks, fixed problem sets, prompts."""
+    faults = []
     found = [next((one for one in side.outcomes.values() if one is not None), None) for side in sides]
-    return difference(found[0], found[1]) if found[0] is not None and found[1] is not None else ""
+    if found[0] is not None and found[1] is not None and (fault := difference(found[0], found[1])):
+        faults.append(f"evaluation: {fault}")
+    for student in [run.student for run in sides[0].runs if not run.cell.is_base]:
+        mine, other = (_fixed_set(side, student) for side in sides)
+        if mine is not None and other is not None and mine != other:
+            odd = sorted(mine ^ other)
+            listed = ", ".join(odd[:5]) + (", …" if len(odd) > 5 else "")
+            faults.append(
+                f"fixed problem sets differ for {student}: {len(mine)} problems against {len(other)}; {len(odd)} are in one of them only ({listed})"
+            )
+        hashes = [_template_hashes(side, student) for side in sides]
+        faults += [
+            f"prompts differ for {student} under template {name}: hash {hashes[0][name][:12]} against {hashes[1][name][:12]}"
+            for name in hashes[0]
+            if name in hashes[1] and hashes[0][name] != hashes[1][name]
+        ]
+    return list(dict.fromkeys(faults))
+
+
+def _fixed_set(side: _Side, student: str) -> set[str] | None:
+    """The problems that all streams of a student cover; None where no stream is stored."""
+    for run in side.runs:
+        artifact = side.shelf.of(run.cell, "stream") if run.student == student else None
+        table = side.shelf.table(artifact, "stream", ("problem_id",)) if artifact is not None else None
+        if table is not None:
+            return set(table["problem_id"].to_pylist())
+    return None
+
+
+def _template_hashes(side: _Side, student: str) -> dict[str, str]:
+    """Template name → hash of the prompt that evaluations recorded."""
+    found: dict[str, str] = {}
+    for run in side.runs:
+        if run.student == student:
+            recorded = side.shelf.metrics(run.cell, "evaluate").get("template_hash")
+            if recorded:
+                found.setdefault(str(run.cell.get("model.template")), str(recorded))
+    return found
 
 
 def _paired(sides: tuple[_Side, _Side], first: Summary, second: Summary) -> Estimate | None:

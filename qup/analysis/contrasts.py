@@ -172,7 +172,9 @@ def _moderated(contrasts: Sequence[Contrast]) -> list[Contrast]:
             assert one.total is not None and one.design is not None
             total = of_components(one.total.value, parts, one.total.n, one.total.seeds)
             pooling = parts.seed_df / before.seed_df
-            made[index] = replace(one, parts=parts, total=total, design=replace(one.design, pooling=pooling))
+            made[index] = replace(
+                one, parts=parts, total=total, design=replace(one.design, seed=parts.seed * one.total.seeds, pooling=pooling)
+            )
     return made
 
 

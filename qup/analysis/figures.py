@@ -94,10 +94,21 @@ def scatter(
         tops = {arm: max((x.value, one.total.value) for one, x in shown if one.arm == arm) for arm in last}
         one_stream = len({one.run.arm.stream for one, _ in shown}) == 1 and len(last) > 1
         tags = {arm: (arm.partition(" · ")[2] or "random") if one_stream else arm for arm in last}
-        spread_labels(axes, [(*tops[arm], tags[arm], palette.colour(arm)) for arm in last])
+        spread_labels(
+            axes,
+            [(*tops[arm], tags[arm], palette.colour(arm)) for arm in last],
+            [span for one, x in shown for span in _spans(x, one.total)],
+        )
     points = "; ".join(f"{one.arm} ({one.setting}) {measure} {value(x)}, utility {value(one.total, 1)}" for one, x in shown)
     caption = f"{axis[0].upper()}{axis[1:]} against utility. Bars are 95 % intervals; the baseline {survey.baseline} has a rim."
     return Picture(slug(measure, student), "first", student, caption, f"Scatter plot for {student}: {points}.", figure)
+
+
+def _spans(x: Estimate, y: Estimate) -> list[tuple[float, float, float, float]]:
+    """What a point with its two bars covers."""
+    (left,), (right,) = _bars(x)
+    (down,), (up,) = _bars(y)
+    return [(x.value - left, x.value + right, y.value, y.value), (x.value, x.value, y.value - down, y.value + up)]
 
 
 def reward_picture(survey: Survey, student: str) -> Picture | None:
@@ -288,34 +299,4 @@ def _legend_below(figure: Any, axes: Axes, count: int) -> None:
     known = dict(zip(labels, handles, strict=True))
     figure.legend(
         known.values(), known.keys(), loc="outside lower center", ncols=min(3, max(1, count)), handlelength=1.2, columnspacing=1.2
-    )
-
-
-def segment_picture(survey: Survey, student: str) -> Picture | None:
-    """Perplexity of the four quarters of each stream."""
-    mine = [one for one in survey.segments if one.student == student and any(math.isfinite(q.value) for q in one.quarters)]
-    if not mine:
-        return None
-    palette = palette_of(survey)
-    with drawing() as make:
-        figure = make(figsize=(WIDE, HIGH), layout="constrained")
-        axes = figure.add_subplot()
-        _log_axis(axes, "y")
-        for index, one in enumerate(mine):
-            colour = palette.colour(one.arm)
-            shift = 0.03 * (index - len(mine) / 2)
-            x = [q + shift for q in range(1, 5)]
-            y = [q.value for q in one.quarters]
-            axes.plot(x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5, linewidth=1.6, label=one.arm)
-            for place, quarter in zip(x, one.quarters, strict=True):
-                if math.isfinite(quarter.low):
-                    axes.plot([place, place], [quarter.low, quarter.high], color=colour, linewidth=1.2, alpha=0.7)
-        axes.set_xticks(range(1, 5), ["Q1", "Q2", "Q3", "Q4"])
-        axes.set_xlabel("quarter of the response")
-        axes.set_ylabel("perplexity under the untuned student")
-        _legend_below(figure, axes, len(mine))
-    words = "; ".join(f"{one.arm} " + ", ".join(plain(q.value) for q in one.quarters) for one in mine)
-    caption = "Perplexity of the four quarters of each stream, log scale, 95 % intervals over traces."
-    return Picture(
-        slug("segments", student), "segments", student, caption, f"Line plot for {student}, perplexity in Q1 to Q4: {words}.", figure
     )

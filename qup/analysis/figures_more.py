@@ -1,15 +1,15 @@
-"""The report's figures that only some studies have: heat map, training curves, selection, and a student's axis."""
+"""Figures of the report's later sections: heat map, training curves, segmented perplexity, token shift."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from qup.analysis.figures import HIGH, WIDE, Picture, _bars, _legend_below, _utility_axis, palette_of, slug
-from qup.analysis.style import GRID, MARKERS, MUTED, drawing
+from qup.analysis.figures import HIGH, WIDE, Picture, _legend_below, _log_axis, _utility_axis, palette_of, slug
+from qup.analysis.style import MARKERS, MUTED, drawing
 from qup.analysis.summaries import Summary
-from qup.analysis.survey import AxisPoint, Survey
-from qup.analysis.wording import difference, plain, signed, value
+from qup.analysis.survey import Survey
+from qup.analysis.wording import plain, signed, value
 
 MOST_CURVES = 24
 
@@ -135,66 +135,34 @@ def kept_picture(survey: Survey, student: str) -> Picture | None:
     )
 
 
-def axis_pictures(survey: Survey) -> list[Picture]:
-    """Differences to the baseline along a setting of the student, one figure a setting of training."""
-    made = []
+def segment_picture(survey: Survey, student: str) -> Picture | None:
+    """Perplexity of the four quarters of each stream."""
+    mine = [one for one in survey.segments if one.student == student and any(math.isfinite(q.value) for q in one.quarters)]
+    if not mine:
+        return None
     palette = palette_of(survey)
-    for family, setting in dict.fromkeys((one.family, one.setting) for one in survey.axis):
-        points = [one for one in survey.axis if (one.family, one.setting) == (family, setting)]
-        arms = list(dict.fromkeys(contrast.arm for point in points for contrast in point.contrasts if contrast.total is not None))
-        if len(points) < 2 or not arms:
-            continue
-        with drawing() as make:
-            figure = make(figsize=(7.4, 4.0), layout="constrained")
-            axes = figure.add_subplot()
-            axes.axhspan(-survey.margin, survey.margin, color=GRID, alpha=0.6, linewidth=0)
-            axes.axhline(0, color=MUTED, linewidth=1)
-            places = {x: index for index, x in enumerate(sorted({point.x for point in points}))}
-            for index, arm in enumerate(arms):
-                found = [
-                    (places[point.x], contrast.total)
-                    for point in points
-                    for contrast in point.contrasts
-                    if contrast.arm == arm and contrast.total is not None
-                ]
-                shift = 0.09 * (index - (len(arms) - 1) / 2)
-                colour = palette.colour(arm)
-                axes.plot([x + shift for x, _ in found], [total.value for _, total in found], color=colour, linewidth=1.4, label=arm)
-                for x, total in found:
-                    axes.errorbar(
-                        x + shift,
-                        total.value,
-                        yerr=_bars(total),
-                        fmt=MARKERS[index % len(MARKERS)],
-                        color=colour,
-                        markersize=6,
-                        elinewidth=1.2,
-                    )
-            axes.set_xticks(list(places.values()), [_percent(points[0], x) for x in places])
-            axes.set_xlabel(points[0].axis)
-            axes.set_ylabel(f"points above or below {survey.baseline}")
-            _legend_below(figure, axes, len(arms))
-        words = "; ".join(
-            f"{point.axis} {point.x:g}: "
-            + ", ".join(f"{contrast.arm} {difference(contrast.total, 1)}" for contrast in point.contrasts if contrast.total is not None)
-            for point in points
-        )
-        caption = f"{setting}: paired difference of each arm to {survey.baseline} along {points[0].axis}, 95 % intervals; the band is ± {plain(survey.margin, 1)} points."
-        made.append(
-            Picture(
-                slug("axis", family, setting),
-                "axis",
-                family,
-                caption,
-                f"Differences along {points[0].axis} for {family}, {setting}: {words}.",
-                figure,
-            )
-        )
-    return made
-
-
-def _percent(point: AxisPoint, x: float) -> str:
-    return f"{100 * x:g} %" if point.axis in ("exposure", "noise") else f"{x:g}"
+    with drawing() as make:
+        figure = make(figsize=(WIDE, HIGH), layout="constrained")
+        axes = figure.add_subplot()
+        _log_axis(axes, "y")
+        for index, one in enumerate(mine):
+            colour = palette.colour(one.arm)
+            shift = 0.03 * (index - len(mine) / 2)
+            x = [q + shift for q in range(1, 5)]
+            y = [q.value for q in one.quarters]
+            axes.plot(x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5, linewidth=1.6, label=one.arm)
+            for place, quarter in zip(x, one.quarters, strict=True):
+                if math.isfinite(quarter.low):
+                    axes.plot([place, place], [quarter.low, quarter.high], color=colour, linewidth=1.2, alpha=0.7)
+        axes.set_xticks(range(1, 5), ["Q1", "Q2", "Q3", "Q4"])
+        axes.set_xlabel("quarter of the response")
+        axes.set_ylabel("perplexity under the untuned student")
+        _legend_below(figure, axes, len(mine))
+    words = "; ".join(f"{one.arm} " + ", ".join(plain(q.value) for q in one.quarters) for one in mine)
+    caption = "Perplexity of the four quarters of each stream, log scale, 95 % intervals over traces."
+    return Picture(
+        slug("segments", student), "segments", student, caption, f"Line plot for {student}, perplexity in Q1 to Q4: {words}.", figure
+    )
 
 
 def shift_picture(survey: Survey, student: str) -> Picture | None:

@@ -82,6 +82,7 @@ def render(survey: Survey, tables: Sequence[Table], pictures: Sequence[Picture],
     return environment.get_template("report.html.j2").render(
         survey=survey,
         cards=_cards(survey, pictures),
+        lead=[picture for picture in pictures if picture.section == "axis"],
         body=body,
         sections=titles,
         complete=len(survey.runs) - len(survey.missing),
@@ -228,9 +229,9 @@ def _sections(survey: Survey, tables: Sequence[Table], pictures: Sequence[Pictur
     selections = tuple(table for table in tables if table.name.startswith("selection_"))
     equal = tuple(f"These streams hold the same traces and are trained once: {', '.join(labels)}." for labels in survey.equal)
     return [
-        Section("axis", "Along the axis", "How the differences change with a setting of the student.", (), shown("axis"), some("axis"), wide=True),
+        Section("axis", "Along the axis", "What the picture at the top shows, in numbers.", (), (), some("axis")),
         Section("selection", "Selection", _SELECTION, (*[_tied(one) for one in survey.frontiers], *(equal if survey.frontiers else ())), shown("selection"), selections),
-        Section("arms", "Arms", "Every arm with everything that was measured. Click a heading to sort.", () if survey.frontiers else equal, (), some("arms", "published")),
+        Section("arms", "Arms", "Every arm with everything that was measured. Click a heading to sort.", () if survey.frontiers else equal, (), some("arms", "published", "published_grid")),
         Section("differences", "Differences", f"Arm minus {survey.baseline} on the same problems. Arms below base after Holm are said to hurt.", _hurting(survey), shown("differences"), some("contrasts"), folded=len(survey.contrasts) > 12, wide=True),
         Section("benchmarks", "Benchmarks", "Exploratory: look here for where a difference comes from, not for whether there is one.", (), shown("benchmarks"), some("benchmarks"), folded=True),
         Section("heat", "Learning rate × batch size", "", (), shown("heat"), (), wide=True),

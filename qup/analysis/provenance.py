@@ -192,15 +192,17 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
     match kind:
         case "problems":
             return _of_problems(where, metrics)
-        case "candidates" | "accept":
-            spent = metrics.get("spent") or {}
-            verdicts = metrics.get("verdicts") or {}
-            wrong = sum(_zero(value) for name, value in verdicts.items() if name not in ("equal", "symbolic"))
-            described = ", ".join(f"{name} {value}" for name, value in verdicts.items() if name not in ("equal", "symbolic") and value)
+        case "rollouts":
             return [
-                Loss(where, "candidates that failed their checks", wrong, _zero(metrics.get("n")), described),
-                Loss(where, "Oracle requests sent again", _zero(spent.get("retries")), _zero(spent.get("requests"))),
+                loss("rollouts cut at the length limit", "truncated", "n_samples"),
+                loss("rollouts without a readable answer", "no_answer", "n_samples"),
+                loss("symbolic comparisons that ran out of time (counted wrong)", "timeouts", "n_samples"),
             ]
+        case "solvable":
+            unsolved = _zero(metrics.get("n_problems")) - _zero(metrics.get("n_solvable"))
+            return [Loss(where, "problems that the student never solved", unsolved, _zero(metrics.get("n_problems")))]
+        case "candidates" | "accept":
+            return _of_candidates(where, metrics)
         case "aligned":
             lost = metrics.get("lost") or {}
             alone = metrics.get("lost_alone") or {}
@@ -242,6 +244,27 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
                 Loss(where, "steps skipped for a non-finite gradient", _zero(metrics.get("skipped_steps")), _zero(metrics.get("steps"))),
             ]
     return []
+
+
+def _of_candidates(where: str, metrics: Mapping[str, Any]) -> list[Loss]:
+    spent = metrics.get("spent") or {}
+    verdicts = {name: value for name, value in (metrics.get("verdicts") or {}).items() if name not in ("equal", "symbolic")}
+    failures = metrics.get("failures") or {}
+    return [
+        Loss(where, "candidates that failed their checks", _sum(verdicts), _zero(metrics.get("n")), _listed(verdicts)),
+        Loss(
+            where, "Oracle answers not accepted, asked again or given up", _sum(failures), _zero(metrics.get("attempts")), _listed(failures)
+        ),
+        Loss(where, "Oracle requests sent again", _zero(spent.get("retries")), _zero(spent.get("requests"))),
+    ]
+
+
+def _sum(counts: Mapping[str, Any]) -> float:
+    return sum(_zero(value) for value in counts.values())
+
+
+def _listed(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in counts.items() if value)
 
 
 def _of_problems(where: str, metrics: Mapping[str, Any]) -> list[Loss]:

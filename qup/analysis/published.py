@@ -22,15 +22,19 @@ class Published:
     dft: float | None
     ppl: float | None
     retention: float | None
+    oracle: str = ""
+    """What the Oracle's name has in it, where two rows are one stream by two Oracles."""
 
 
+STUDENT, LR, BATCH = "qwen2_5_math_1_5b", 5e-5, 256
+"""Whose figures they are, and what the tables' rows were trained with."""
 ROWS = (
     Published("oracle_synthesized", "Oracle-Synthesized", 1.88, 23.26, 30.02, 2.69, 3.91),
     Published("numina_subset", "NuminaMath Subset", 1.78, 16.72, 31.28, None, None),
     Published("oracle_refined", "Oracle-Refined", 1.70, 19.60, 34.06, 1.85, 4.26),
     Published("slm_rft", "SLM-RFT", 1.47, 22.74, 37.06, 1.52, None),
-    Published("style_aligned", "Style-Aligned (Qwen)", 1.37, None, 39.12, 1.46, 4.77),
-    Published("style_aligned", "Style-Aligned (GPT-5.2)", 1.81, None, 38.21, 1.78, 4.07),
+    Published("style_aligned", "Style-Aligned (Qwen)", 1.37, None, 39.12, 1.46, 4.77, "qwen"),
+    Published("style_aligned", "Style-Aligned (GPT-5.2)", 1.81, None, 38.21, 1.78, 4.07, "gpt"),
 )
 GRID = (("slm_rft", 5e-5, 128, 39.36), ("oracle_refined", 5e-5, 128, 33.96), ("oracle_synthesized", 5e-5, 128, 30.32))
 """(stream, lr, batch, DFT total) of the paper's grid, as far as known."""

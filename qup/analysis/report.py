@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from qup.analysis.cells import write_cells_csv
-from qup.analysis.figures import Picture, benchmark_picture, forest, perplexity_picture, reward_picture, segment_picture
-from qup.analysis.figures_more import axis_pictures, curve_pictures, heat_maps, kept_picture, shift_picture
+from qup.analysis.figures import Picture, benchmark_picture, forest, perplexity_picture, reward_picture
+from qup.analysis.figures_axis import axis_pictures
+from qup.analysis.figures_more import curve_pictures, heat_maps, kept_picture, segment_picture, shift_picture
 from qup.analysis.figures_selection import frontier_pictures
 from qup.analysis.page import render
 from qup.analysis.published import is_paper
@@ -33,8 +35,15 @@ def build(folder: Path, store: Store, out: Path | None = None) -> Path:
     study = Study.load(folder)
     made = survey(study, Shelf(store))
     out = out if out is not None else folder / "report"
-    try:
+    with writing(out):
         return write(made, out)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turns what goes wrong with files under `out` into a StoreError that says what to do."""
+    try:
+        yield
     except PermissionError as error:
         raise StoreError(f"{error.filename or out}: may not be written; give another place with --out DIR") from None
     except OSError as error:

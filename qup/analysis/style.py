@@ -156,48 +156,61 @@ def inline(svg: str, name: str) -> str:
     return body.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
 
 
-def spread_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], size: float = 8.5) -> None:
-    """Writes (x, y, text, colour) beside points, each at the place where it overlaps least with points and labels."""
-    figure = axes.figure
-    canvas = _canvas(figure)
-    renderer = canvas.get_renderer()
+Box = tuple[float, float, float, float]
+
+
+def spread_labels(
+    axes: Axes, labels: Sequence[tuple[float, float, str, str]], spans: Sequence[tuple[float, float, float, float]] = (), size: float = 8.5
+) -> None:
+    """Writes (x, y, text, colour) beside points, each at the place where it overlaps least with points, labels and `spans`.
+
+    `spans` are (x low, x high, y low, y high) of markers and bars, in data coordinates.
+    """
+    renderer = _canvas(axes.figure).get_renderer()
     place = axes.transData.transform
-    points = [place((x, y)) for x, y, _, _ in labels]
     frame = axes.get_window_extent(renderer)
-    taken: list[tuple[float, float, float, float]] = []
-    tried = ((8, 5, "left", "bottom"), (8, -5, "left", "top"), (-8, 5, "right", "bottom"), (-8, -5, "right", "top"),
-             (0, 10, "center", "bottom"), (0, -10, "center", "top"), (14, 14, "left", "bottom"), (-14, 14, "right", "bottom"),
-             (14, -14, "left", "top"), (-14, -14, "right", "top"), (0, 24, "center", "bottom"), (0, -24, "center", "top"))  # fmt: skip
+    points = [place((x, y)) for x, y, _, _ in labels]
+    marks = [(px - 6, py - 6, px + 6, py + 6) for px, py in points]
+    bars = [_padded(*place((low, bottom)), *place((high, top))) for low, high, bottom, top in spans]
+    taken: list[Box] = [_bounds(text, renderer) for text in axes.texts]
     for x, y, words, colour in labels:
-        best: tuple[float, Any, tuple[float, float, float, float]] | None = None
-        for rank, (dx, dy, horizontal, vertical) in enumerate(tried):
+        best: tuple[float, Any, Box] | None = None
+        for rank, (dx, dy, horizontal, vertical) in enumerate(_TRIED):
             text = axes.annotate(
-                words,
-                (x, y),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=horizontal,
-                va=vertical,
-                color=colour,
-                fontsize=size,
-                fontweight="bold",
-            )
-            box = text.get_window_extent(renderer)
-            bounds = (box.x0, box.y0, box.x1, box.y1)
-            cost = rank * 4.0 + sum(_overlap(bounds, other) for other in taken)
-            cost += sum(_overlap(bounds, (px - 6, py - 6, px + 6, py + 6)) for px, py in points)
+                words, (x, y), xytext=(dx, dy), textcoords="offset points", ha=horizontal, va=vertical, color=colour, fontsize=size, fontweight="bold"
+            )  # fmt: skip
+            box = _bounds(text, renderer)
+            cost = rank * 4.0 + sum(2 * _overlap(box, other) for other in taken) + sum(_overlap(box, other) for other in (*marks, *bars))
             outside = (
-                max(0.0, frame.x0 - box.x0) + max(0.0, box.x1 - frame.x1 - 4) + max(0.0, frame.y0 - box.y0) + max(0.0, box.y1 - frame.y1)
+                max(0.0, frame.x0 - box[0]) + max(0.0, box[2] - frame.x1 - 4) + max(0.0, frame.y0 - box[1]) + max(0.0, box[3] - frame.y1)
             )
             cost += outside * 60
             if best is None or cost < best[0]:
                 if best is not None:
                     best[1].remove()
-                best = (cost, text, bounds)
+                best = (cost, text, box)
             else:
                 text.remove()
         assert best is not None
         taken.append(best[2])
+
+
+_TRIED = (
+    (8, 5, "left", "bottom"), (8, -5, "left", "top"), (-8, 5, "right", "bottom"), (-8, -5, "right", "top"),
+    (0, 10, "center", "bottom"), (0, -10, "center", "top"), (14, 14, "left", "bottom"), (-14, 14, "right", "bottom"),
+    (14, -14, "left", "top"), (-14, -14, "right", "top"), (0, 24, "center", "bottom"), (0, -24, "center", "top"),
+    (22, 22, "left", "bottom"), (-22, 22, "right", "bottom"), (22, -22, "left", "top"), (-22, -22, "right", "top"),
+)  # fmt: skip
+"""Places of a label about its point, in points of type, best first."""
+
+
+def _bounds(text: Any, renderer: Any) -> Box:
+    box = text.get_window_extent(renderer)
+    return (box.x0, box.y0, box.x1, box.y1)
+
+
+def _padded(left: float, bottom: float, right: float, top: float) -> Box:
+    return (left - 2, bottom - 2, right + 2, top + 2)
 
 
 def _canvas(figure: Any) -> Any:
@@ -208,6 +221,6 @@ def _canvas(figure: Any) -> Any:
     return canvas
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+def _overlap(a: Box, b: Box) -> float:
     wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return wide * high if wide > 0 and high > 0 else 0.0

@@ -140,6 +140,7 @@ def _summary(members: Sequence[Run], utility: _Utility, streams: Streams, shelf:
             values = [number(metrics.get(name)) for metrics in measured]
             values = [one for one in values if math.isfinite(one)]
             figures[name] = float(np.mean(values)) if values else math.nan
+    figures["edit_distance"] = _edit_distance(members, shelf)
     figures["reward_unfit"] = float(sum(sum(one.unfit.values()) for one in scores))
     figures["reward_not_finite"] = float(sum(sum(one.bad_scores.values()) for one in scores))
     return Summary(
@@ -151,6 +152,19 @@ def _summary(members: Sequence[Run], utility: _Utility, streams: Streams, shelf:
 def _together(estimates: Sequence[Estimate]) -> Estimate:
     known = [one for one in estimates if math.isfinite(one.value)]
     return combined(known) if known else unknown("not measured")
+
+
+def _edit_distance(members: Sequence[Run], shelf: Shelf) -> float:
+    """Mean share of a refinement's tokens that differ from its input; NaN where nothing is refined."""
+    values, weights = [], []
+    for run in members:
+        for pool in run.cell.stages.get("candidates") or {}:
+            metrics = shelf.metrics(run.cell, "candidates", pool)
+            distance = number(metrics.get("mean_edit_distance"))
+            if math.isfinite(distance):
+                values.append(distance)
+                weights.append(number(metrics.get("n_eligible")))
+    return float(np.average(values, weights=weights)) if values and sum(weights) > 0 else math.nan
 
 
 def _retention(members: Sequence[Run], shelf: Shelf) -> Estimate:

@@ -70,6 +70,14 @@ def summary_of(survey: Survey) -> dict[str, Any]:
             }
             for one in survey.ties
         ],
+        "axis": [
+            {
+                "family": one.family, "setting": one.setting, "axis": one.axis, "value": one.x, "student": one.student,
+                "untuned": _estimate(one.base.total) if one.base else None, "prompted": {other.arm: _estimate(other.total) for other in one.prompted},
+                "n_solvable": _number(one.solvable), "detectable": _number(one.detectable),
+            }
+            for one in survey.axis
+        ],
         "selection": [
             {
                 "student": one.student, "setting": one.setting, "stream": one.stream, "within_correlation": _number(one.within_correlation),

@@ -51,7 +51,14 @@ class AxisPoint:
     base: Summary | None
     prompted: tuple[Summary, ...]
     solvable: float
+    """Problems with a verified rollout, mean over replicates."""
     contrasts: tuple[Contrast, ...]
+    """With the baseline."""
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that every comparison here would have found; NaN where none is known."""
+        return max((one.detectable for one in self.contrasts if math.isfinite(one.detectable)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,7 @@ def _axis(runs: Sequence[Run], summarised: Sequence[Summary], contrasts: Sequenc
         assert axis is not None
         mine = [run for run in runs if run.student == student]
         bases = [one for one in summarised if one.student == student and one.run.cell.is_base]
-        sizes = [number(shelf.metrics(run.cell, "solvable").get("n", math.nan)) for run in mine if not run.cell.is_base]
+        sizes = [number(shelf.metrics(run.cell, "solvable").get("n_solvable")) for run in mine if not run.cell.is_base]
         sizes = [one for one in sizes if math.isfinite(one)]
         own = tuple(one for one in contrasts if (one.student, one.setting_key) == (student, key) and one.question == "baseline")
         made.append(

@@ -16,7 +16,7 @@ from qup.analysis.wording import difference, plain, probability, value
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "λ": r"$\lambda$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "±": r"$\pm$", "×": r"$\times$",
-    "·": r"$\cdot$", "␣": r"\textvisiblespace{}", "⏎": r"$\hookleftarrow$", "→": r"$\rightarrow$", "<": r"$<$", ">": r"$>$", "∞": r"$\infty$",
+    "·": r"$\cdot$", "␣": r"\textvisiblespace{}", "⏎": r"$\hookleftarrow$", "→": r"$\rightarrow$", "<": r"$<$", ">": r"$>$", "∞": r"$\infty$", "\u202f": r"\,",
 }  # fmt: skip
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from qup.analysis.published import ROWS, SOURCE
-from qup.analysis.summaries import Summary
 from qup.analysis.survey import Survey
 from qup.analysis.table import Column, Entry, Table, differed, figure, measured, three, word
 from qup.analysis.tables_more import axis_table, costs_table, losses_table, origins_table, selection_table, training_table
+from qup.analysis.tables_published import published_grid, published_table
 from qup.analysis.wording import against_base, difference, probability, signed
 
 
@@ -22,39 +21,39 @@ def arms_table(survey: Survey) -> Table:
         Column("setting", ("setting",), False),
         Column("seeds", ("seeds",)),
     ]
-    columns += [Column("examples", ("n_train",)), Column("tokens", ("mean_tokens",))]
+    columns += [Column("total", three("total")), Column(f"Δ {survey.baseline}", (*three("to_baseline"), "to_baseline_p_holm"))]
+    columns += [Column("Δ base", (*three("to_base"), "to_base_p_holm")), Column("against base", ("against_base",), False)]
     columns += [Column(f"reward {name}", three(f"reward_{name}")) for name in rewards]
     columns += [Column("perplexity", three("ppl")), Column("RSR", ("rank_surprisal",)), Column("retention", three("retention"))]
+    columns += [Column("edited", ("edit_distance",)), Column("trace tokens", ("mean_tokens",)), Column("examples", ("n_train",))]
     if selecting:
         columns.append(Column("not random", ("share_not_random",)))
-    columns += [Column("total", three("total")), Column("pooled", three("total_pooled"))]
-    columns += [
-        Column(f"Δ {survey.baseline}", (*three("to_baseline"), "to_baseline_p_holm")),
-        Column("Δ base", (*three("to_base"), "to_base_p_holm")),
-    ]
-    columns.append(Column("against base", ("against_base",), False))
+    columns.append(Column("pooled", three("total_pooled")))
     rows = []
     for student in survey.students:
         mine = survey.of(student)
         best = max((one.total.value for one in mine if one.evaluated), default=math.nan)
         for one in mine:
-            base = survey.contrast(one, "base")
+            base, total = survey.contrast(one, "base"), measured(one.total)
             row = [word(student), word(one.arm, one.arm), word(one.setting), figure(len(one.runs), 0)]
-            row += [figure(one.figures.get("n_train"), 0), figure(one.figures.get("mean_tokens"), 0)]
+            row += [Entry(total.shown, total.values, strong=one.total.value == best), differed(survey.contrast(one, "baseline"))]
+            row += [differed(base), word(against_base(base) if base is not None else "")]
             row += [measured(one.rewards.get(name)) for name in rewards]
             row += [measured(one.ppl), figure(one.figures.get("rank_surprisal")), measured(one.retention)]
+            row += [
+                figure(one.figures.get("edit_distance")),
+                figure(one.figures.get("mean_tokens"), 0),
+                figure(one.figures.get("n_train"), 0),
+            ]
             if selecting:
                 row.append(figure(one.figures.get("share_not_random")))
-            total = measured(one.total)
-            row += [Entry(total.shown, total.values, strong=one.total.value == best), measured(one.pooled)]
-            row += [differed(survey.contrast(one, "baseline")), differed(base), word(against_base(base) if base is not None else "")]
-            rows.append(tuple(row))
+            rows.append((*row, measured(one.pooled)))
     kept = [
         index
         for index, column in enumerate(columns)
         if column.heading in ("student", "arm", "setting", "total") or any(row[index].shown for row in rows)
     ]
-    caption = "Intervals are 95 %; differences are paired on the same problems, p by Holm over the study's planned contrasts. Bold: highest total of its student, and p below 0.05."
+    caption = "Intervals are 95 %; differences are paired on the same problems, p by Holm over the study's planned contrasts. Bold: highest total of its student, and p below 0.05. Edited: mean share of tokens that a refinement changes."
     return Table("arms", caption, tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
 
 
@@ -188,29 +187,6 @@ def ties_table(survey: Survey) -> Table:
     return Table("correlations", caption, tuple(columns), tuple(rows))
 
 
-def published_table(survey: Survey) -> Table:
-    """The paper's figures beside ours."""
-    ours: dict[tuple[str, str], Summary] = {}
-    for one in survey.summaries:
-        if not one.run.cell.is_base and not one.run.arm.selects:
-            ours.setdefault((one.run.arm.stream, one.run.setting.objective), one)
-    rows = []
-    for row in ROWS:
-        sft, dft = ours.get((row.stream, "sft")), ours.get((row.stream, "dft"))
-        any_ = sft or dft
-        rows.append(
-            (
-                word(row.label), figure(row.reward), measured(any_.rewards.get(survey.reward) if any_ else None), figure(row.sft), measured(sft.total if sft else None),
-                figure(row.dft), measured(dft.total if dft else None), figure(row.ppl), measured(any_.ppl if any_ else None), figure(row.retention), measured(any_.retention if any_ else None),
-            )
-        )  # fmt: skip
-    columns = [Column("stream", ("stream",), False)]
-    for name in ("reward", "SFT total", "DFT total", "perplexity", "retention"):
-        short = name.replace(" ", "_").lower()
-        columns += [Column(f"{name}, published", (f"{short}_published",)), Column("ours", three(f"{short}_ours"))]
-    return Table("published", f"Published figures beside ours: {SOURCE}.", tuple(columns), tuple(rows))
-
-
 def all_tables(survey: Survey, *, published: bool) -> list[Table]:
     """Every table that has rows."""
     made = [
@@ -219,5 +195,5 @@ def all_tables(survey: Survey, *, published: bool) -> list[Table]:
         costs_table(survey), origins_table(survey),
     ]  # fmt: skip
     if published:
-        made.insert(1, published_table(survey))
+        made[1:1] = [published_table(survey), published_grid(survey)]
     return [table for table in made if table.rows]

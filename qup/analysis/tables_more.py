@@ -31,7 +31,7 @@ def training_table(survey: Survey) -> Table:
         "setting",
         "steps",
         "train_tokens",
-        "mean_tokens",
+        "trace_tokens",
         "share_truncated",
         "train_nll_first",
         "train_nll_last",
@@ -77,10 +77,9 @@ def axis_table(survey: Survey) -> Table:
     for point in survey.axis:
         found = {contrast.arm: contrast for contrast in point.contrasts}
         by_arm = {one.arm: one for one in point.prompted}
-        limits = [contrast.detectable for contrast in point.contrasts if math.isfinite(contrast.detectable)]
         row = [word(point.family), word(point.setting), figure(point.x, 3), measured(point.base.total if point.base else None, 1)]
         row += [measured(by_arm[name].total if name in by_arm else None, 1) for name in prompted]
-        row += [figure(point.solvable, 0), *[differed(found.get(arm)) for arm in arms], figure(max(limits) if limits else None)]
+        row += [figure(point.solvable, 0), *[differed(found.get(arm)) for arm in arms], figure(point.detectable)]
         rows.append(tuple(row))
     axis = survey.axis[0].axis if survey.axis else "value"
     columns = [

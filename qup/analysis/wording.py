@@ -9,7 +9,8 @@ from qup.analysis.power import Needed
 from qup.analysis.statistics import SEEDS_FOR_RECIPE, Estimate
 from qup.analysis.verdict import EQUAL, NO_PREMISE, NOT_RESTORED, OPEN, RESTORED, REVERSED, SHOWN, UNKNOWN, Causal, Finding, Verdict
 
-MINUS = "−"
+MINUS, THIN = "−", "\u202f"
+"""A true minus sign, and the narrow space that parts thousands."""
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -23,6 +24,8 @@ def plain(value: float | None, digits: int = 2) -> str:
     """A number, an en dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
+    if digits == 0 and abs(value) < 1e15:
+        return f"{value:,.0f}".replace(",", THIN).replace("-", MINUS)
     return (f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}").replace("-", MINUS)
 
 
@@ -74,7 +77,7 @@ _WORDS = {
     REVERSED: "higher reward, higher utility",
     EQUAL: "higher reward, equal utility within the margin",
     OPEN: "higher reward, utility undecided",
-    NO_PREMISE: "reward is not higher, so the paradox has no premise here",
+    NO_PREMISE: "reward is not shown to be higher, so the paradox has no premise here",
     UNKNOWN: "not measured yet",
 }
 
@@ -85,8 +88,10 @@ def finding(one: Finding) -> str:
     if one.outcome == UNKNOWN:
         why = one.contrast.fault or one.reward.fault or "results are missing"
         return f"{one.arm} against {one.baseline}: not measured ({why})."
+    lower = one.outcome == NO_PREMISE and one.reward.estimate.high < 0
+    said = "reward is lower, so the paradox has no premise here" if lower else _WORDS[one.outcome]
     text = (
-        f"{one.arm} against {one.baseline}: {_WORDS[one.outcome]}; reward {difference(one.reward.estimate)}, "
+        f"{one.arm} against {one.baseline}: {said}; reward {difference(one.reward.estimate)}, "
         f"total {difference(total)} points ({probability(one.contrast.p_holm)} after Holm)"
     )
     if one.outcome == OPEN and total is not None:
@@ -142,7 +147,9 @@ def headline(one: Verdict) -> str:
         case "undecided":
             text = f"Undecided: {joined} {score} higher than {baseline}; whether {they} {teach} better or worse is not settled{under}."
         case "premise fails":
-            text = f"The premise fails: {joined} {'do' if many else 'does'} not score higher than {baseline}{under}."
+            lower = all(finding.reward.estimate.high < 0 for finding in one.findings)
+            said = f"{score} lower" if lower else f"{'are' if many else 'is'} not shown to score higher"
+            text = f"The premise fails: {joined} {said} than {baseline}{under}."
         case "mixed":
             text = f"Mixed against {baseline}: {_mixed(one)}."
         case _:

@@ -65,12 +65,12 @@ def here_refs(plan: Plan) -> frozenset[Ref]:
 
 def start(plan: Plan, resolved: Sequence[Config], console: Console) -> Started:
     """Submits the first wave, and whatever submits the rest. Returns (exit status, value of each cell)."""
-    from qup.launch.study import finish, values_of
+    from qup.launch.study import conclude, values_of
 
     first = resolved[0]
     if not plan.to_run:
         console.print("everything is stored: nothing was submitted")
-        return 0, values_of(plan, finish(plan.study_dir, plan.store, console))
+        return 0, values_of(plan, conclude(plan.study_dir, plan.store, console))
     slurm = Slurm()
     slurm.check()
     check_site(plan, first.cluster, slurm)
@@ -268,24 +268,24 @@ class ReportTask:
     study_dir: str
 
     def __call__(self) -> str:
-        from qup.launch.study import finish
+        from qup.launch.study import conclude
 
         site = load_site(Path(self.study_dir))
         plan = replan(site)
         prune_weights(plan, plan.graph.cells[0].config.store.keep_weights)
-        finish(site.study_dir, site.store, Console())
+        conclude(site.study_dir, site.store, Console())
         return "report built"
 
 
 def stay(site: Site, console: Console, *, drive_too: bool) -> tuple[int, dict[str, Any]]:
     """Blocks until the study ends, with the live display."""
     from qup.launch.life import watch
-    from qup.launch.study import finish
+    from qup.launch.study import conclude
 
     if drive_too:
         drive(site, Slurm(), StopFlag(), logging.getLogger("qup.driver"))
     status = watch(site.study_dir, console)
-    return status, finish(site.study_dir, site.store, console)
+    return status, conclude(site.study_dir, site.store, console)
 
 
 def main() -> None:

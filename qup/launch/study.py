@@ -118,7 +118,7 @@ def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Con
         console.print("everything is stored: nothing was computed")
     prune_weights(plan, first.store.keep_weights)
     failed = _show_failures(run, console)
-    values = values_of(plan, finish(plan.study_dir, plan.store, console))
+    values = values_of(plan, conclude(plan.study_dir, plan.store, console))
     console.print(f"{ran} stages ran in {duration(time.time() - began)}")
     return Outcome(1 if failed else 0, values)
 
@@ -147,20 +147,30 @@ def values_of(plan: Plan, totals: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(values[place] for place in sorted(values))
 
 
+def conclude(folder: Path, store: Store, console: Console) -> dict[str, Any]:
+    """`finish` at a study's end: its table and figures go to the tracker as well."""
+    from qup.tracking import track_report
+
+    totals = finish(folder, store, console)
+    track_report(folder)
+    return totals
+
+
 def finish(folder: Path, store: Store, console: Console, out: Path | None = None) -> dict[str, Any]:
     """Writes the table and the report from the store, shows the table, and returns totals by cell label.
 
     `out` is the report's folder, the study's own by default.
     """
     from qup.analysis.cells import cells_table, show_cells, write_cells_csv
-    from qup.analysis.report import build
+    from qup.analysis.report import build, writing
     from qup.launch.registry import read_study
 
     record = read_study(folder)
     assert record is not None
     rows = cells_table(record, store)
     out = out or folder / "report"
-    write_cells_csv(out / "cells.csv", rows)
+    with writing(out):
+        write_cells_csv(out / "cells.csv", rows)
     show_cells(rows, console)
     report = build(folder, store, out)
     console.print(f"cells   {out / 'cells.csv'}\nreport  {report}", soft_wrap=True, highlight=False)

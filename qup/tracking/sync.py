@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,9 +17,12 @@ from qup.config.schema import Tracking
 from qup.errors import InputError
 from qup.store import Artifact, Store, study_store
 from qup.tracking.spec import HISTORY, Spec, flat, lines_of, read_history, run_id, spec_of, write_beside
+from qup.tracking.tracker import PATIENCE_S, end, follower_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+log = logging.getLogger(__name__)
 
 SYNCED = "synced.json"
 
@@ -46,7 +50,7 @@ def sync_study(folder: Path, console: Console) -> int:
     """
     record = json.loads((folder / "study.json").read_text())
     store = study_store(folder, record)
-    tracking = build(Tracking, record["cells"][0]["config"]["tracking"]) if record["cells"] else Tracking()
+    tracking = _tracking(record)
     if tracking.name == "none":
         raise InputError(
             f"{record['name']}: launched with tracking=none, so there is no project to sync to; launch it again with tracking=wandb"
@@ -81,16 +85,40 @@ def _runs(record: Mapping[str, Any], store: Store, tracking: Tracking, folder: P
             run = _run(store, tracking, kind, key, labels, cell["config"], cell["stages"]) if key else None
             if run is not None:
                 made.setdefault(run.spec.id, run)
-    report = folder / "report"
-    if (report / "cells.csv").exists():
-        from qup.tracking.replay import report_summary
+    report = _report_run(record, tracking, folder)
+    return [*made.values(), *([report] if report is not None else [])]
 
-        config = {"cells": [cell["label"] for cell in record["cells"]]}
-        spec = spec_of(
-            tracking, identity=record["name"], kind="report", labels={"study": record["name"], "cell": record["name"]}, config=config
-        )
-        made[spec.id] = _Run(spec, [], report_summary(report), report)
-    return list(made.values())
+
+def _report_run(record: Mapping[str, Any], tracking: Tracking, folder: Path) -> _Run | None:
+    """The study's table and figures; None where no report was built."""
+    report = folder / "report"
+    if not (report / "cells.csv").exists():
+        return None
+    from qup.tracking.replay import report_summary
+
+    config = {"cells": [cell["label"] for cell in record["cells"]]}
+    labels = {"study": record["name"], "cell": record["name"]}
+    spec = spec_of(tracking, identity=record["name"], kind="report", labels=labels, config=config)
+    return _Run(spec, [], report_summary(report), report)
+
+
+def track_report(folder: Path) -> None:
+    """At a study's end, its table and figures as one run; waits PATIENCE_S at most and never raises.
+
+    What was not sent by then is sent by `qup sync`.
+    """
+    try:
+        record = json.loads((folder / "study.json").read_text())
+        tracking = _tracking(record)
+        run = _report_run(record, tracking, folder) if tracking.name != "none" else None
+        if run is not None and _sync(run, folder / "wandb" / run.spec.id, PATIENCE_S) == "failed":
+            log.warning("W&B run %s was not sent; `qup sync` sends it", run.spec.id)
+    except Exception as error:
+        log.warning("the report of %s is not tracked: %s", folder.name, error)
+
+
+def _tracking(record: Mapping[str, Any]) -> Tracking:
+    return build(Tracking, record["cells"][0]["config"]["tracking"]) if record["cells"] else Tracking()
 
 
 def _run(
@@ -118,8 +146,8 @@ def _references(store: Store, artifact: Artifact, kind: str, stages: Mapping[str
     return found
 
 
-def _sync(run: _Run, folder: Path) -> str:
-    """Sends one run in a process of its own, unless exactly this was sent before."""
+def _sync(run: _Run, folder: Path, patience_s: float | None = None) -> str:
+    """Sends one run in a process of its own, unless exactly this was sent before; `failed` where it takes too long."""
     digest = run.digest
     try:
         known = json.loads((folder / SYNCED).read_text())
@@ -131,13 +159,19 @@ def _sync(run: _Run, folder: Path) -> str:
     run.spec.save(folder)
     write_beside(folder / HISTORY, lines_of(run.history))
     write_beside(folder / "summary.json", json.dumps(run.summary, default=str))
-    from qup.tracking.tracker import follower_environment
-
     arguments = [sys.executable, "-m", "qup.tracking.sync", str(folder), *([str(run.report)] if run.report is not None else [])]
     with (folder / "follower.log").open("ab") as out:
-        status = subprocess.run(
-            arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=follower_environment(), check=False
-        ).returncode
+        child = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=follower_environment(), start_new_session=True
+        )
+    try:
+        status = child.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        end(child)
+        return "failed"
+    except BaseException:
+        end(child)
+        raise
     if status:
         return "failed"
     write_beside(folder / SYNCED, json.dumps({"digest": digest, "mode": run.spec.mode}))

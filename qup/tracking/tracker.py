@@ -89,7 +89,7 @@ class Tracker:
         try:
             status = self._child.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            _end(self._child)
+            end(self._child)
             self._warn(f"was not sent within {PATIENCE_S:.0f} s", None)
             return
         if status:
@@ -160,7 +160,7 @@ def follower_environment() -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in left_out}, "PYTHONPATH": path}
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes]) -> None:
     """Ends a process and all that it started; it leads a session of its own."""
     for number, grace in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
         try:

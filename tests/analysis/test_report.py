@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import math
 import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -23,14 +26,17 @@ from qup.analysis.page import embedded, render
 from qup.analysis.published import is_paper
 from qup.analysis.report import build, pictures
 from qup.analysis.study import Shelf, Study
-from qup.analysis.survey import survey
+from qup.analysis.survey import AxisPoint, survey
 from qup.analysis.table import tex
 from qup.analysis.tables import all_tables
-from qup.config.schema import Selection
+from qup.config.compose import Composer
+from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model, Selection
+from qup.config.sweeps import expand
 from qup.errors import InputError, StoreError
 from qup.launch.registry import read_study
 from qup.store import Store
-from tests.analysis.world import World, build_study, lab_cells
+from tests.analysis.world import SURPRISE, World, build_study, lab_cells
+from tests.helpers.cells import cell
 
 ONE = {"objectives": ("sft",), "students": (("lab_foreign", 0.0),)}
 COLUMNS = [
@@ -296,8 +302,6 @@ def test_scores_that_are_no_numbers_are_left_out_and_counted(tmp_path) -> None:
     table = pq.read_table(artifact.path / "scores.parquet")
     scores = table["score"].to_pylist()
     scores[:3] = [math.nan, math.inf, math.nan]
-    import pyarrow as pa
-
     pq.write_table(table.set_column(table.column_names.index("score"), "score", pa.array(scores)), artifact.path / "scores.parquet")
     _reseal(artifact.path)
     assert "reward scores are no finite numbers" in told(folder, store)
@@ -332,12 +336,101 @@ def test_a_grid_and_an_axis_have_their_pictures(tmp_path) -> None:
     assert "forest_lab_exposure_0_1" in axis
 
 
-def test_published_figures_stand_beside_ours_in_paper_studies(tmp_path) -> None:
-    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined"))), "paper_table1")
+def exposure_cells(exposures: tuple[float, ...]) -> list[Config]:
+    """The exposure experiment's own cells, of some exposures and two arms, on few problems."""
+    composer = Composer.over()
+    cells = composer.grid(expand(composer, ["experiment=exposure"]))
+    kept = [
+        one
+        for one in cells
+        if one.model.lab and one.model.lab.exposure in exposures and one.stream.name in ("base", "slm_rft", "oracle_refined")
+    ]
+    small = {"easy": Benchmark(lab=LabProblems(n=60)), "hard": Benchmark(lab=LabProblems(n=40))}
+    return [replace(one, evaluation=replace(one.evaluation, benchmarks=small)) for one in kept]
+
+
+def test_the_exposure_experiment_has_the_picture_of_when_the_paradox_holds(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(exposure_cells((0.0, 0.1, 0.5))), "exposure")
     made = survey(Study.load(folder), Shelf(store))
-    page = render(made, all_tables(made, published=is_paper(made.study.name)), [], {})
+    assert [(one.family, one.axis, one.x, one.student) for one in made.axis] == [
+        ("exposure", "exposure", x, f"exposure_{int(100 * x):02d}") for x in (0.0, 0.1, 0.5)
+    ]
+    for point in made.axis:
+        assert point.base is not None
+        assert [one.arm for one in point.prompted] == ["base template=lab_sequential", "base template=lab_symbolic"]
+        assert {len(one.runs) for one in (point.base, *point.prompted)} == {3}
+        assert (point.solvable, point.contrasts[0].total.seeds) == (45, 3)
+        assert 0 < point.detectable < 100
+    (picture,) = [one for one in pictures(made) if one.section == "axis"]
+    assert picture.name == "axis_exposure_sft"
+    for said in ("exposure 0.1: oracle_refined", "untuned, prompted: lab_symbolic", "45 solvable problems", "detectable"):
+        assert said in picture.alt
+    page = content(build(folder, store))
+    assert page.index('id="fig-axis_exposure_sft"') < page.index('<article class="card first">')
+    told_to_programs = json.loads((folder / "report" / "summary.json").read_text())["axis"]
+    assert [(one["value"], one["n_solvable"], len(one["prompted"])) for one in told_to_programs] == [(x, 45, 2) for x in (0.0, 0.1, 0.5)]
+    header = (folder / "report" / "tables" / "axis.csv").read_text().splitlines()[0].split(",")
+    assert {"base", "base_template=lab_symbolic", "n_solvable", "oracle_refined_to_baseline", "detectable"} <= set(header)
+
+
+def test_students_of_other_weights_or_of_two_settings_make_no_axis(tmp_path) -> None:
+    def axes(models: list[Model]) -> list[AxisPoint]:
+        cells = [replace(cell(arm, "sft"), model=model) for model in models for arm in ("slm_rft", "oracle_refined")]
+        folder, store = build_study(tmp_path / str(len(list(tmp_path.iterdir()))), World(cells, problems=4, length=4, steps=2))
+        return survey(Study.load(folder), Shelf(store)).axis
+
+    assert len(axes([Model(name=f"m{x}", lab=LabStudent(exposure=x)) for x in (0.0, 0.1, 0.2)])) == 3
+    assert not axes([Model(name=f"m{x}", lab=LabStudent(exposure=x)) for x in (0.0, 0.1)])
+    assert not axes([Model(name=f"m{x}", lab=LabStudent(exposure=x, noise=x)) for x in (0.0, 0.1, 0.2)])
+    assert not axes([Model(name=f"m{x}", path=f"org/m{x}", revision="0" * 40, context=1024 * x) for x in (1, 2, 3)])
+
+
+def test_what_was_dropped_cut_and_asked_again_is_told(lab) -> None:
+    losses = (lab[2].parent / "tables" / "losses.csv").read_text()
+    for said in (
+        "rollouts of lab_foreign,rollouts cut at the length limit,6.0,416.0",
+        "solvable of lab_foreign,problems that the student never solved,7.0,52.0",
+        'Oracle answers not accepted, asked again or given up",4.0,44.0',
+        "Oracle requests sent again,4.0,44.0",
+        "problems dropped from every stream,5.0,45.0",
+    ):
+        assert said in losses, said
+
+
+def test_refinements_have_their_edit_distance(lab) -> None:
+    rows = list(csv.DictReader((lab[2].parent / "tables" / "arms.csv").open()))
+    edited = {row["arm"]: row["edit_distance"] for row in rows if row["student"] == "lab_foreign" and row["setting"] != "DFT"}
+    assert float(edited["oracle_refined"]) == pytest.approx(SURPRISE["oracle_refined"] / 4)
+    assert edited["slm_rft"] == edited["oracle_synthesized"] == ""
+
+
+def test_published_figures_stand_beside_ours_in_paper_studies(tmp_path) -> None:
+    """Each beside the same stream, by the same Oracle, at the same learning rate and batch size; else beside nothing."""
+    trainers = [{"lr": lr, "batch_size": batch} for lr in (2e-5, 5e-5) for batch in (128, 256)]
+    cells = lab_cells(arms=("slm_rft",), objectives=("dft",), students=(("qwen2_5_math_1_5b", 0.0),), trainers=trainers)
+    aligned = lab_cells(arms=("style_aligned",), objectives=("dft",), students=(("qwen2_5_math_1_5b", 0.0),), trainers=trainers[-1:])
+    cells += [replace(aligned[1], oracle=replace(aligned[1].oracle, name=name)) for name in ("gpt-5.2", "qwen2.5-math-72b")]
+    other = lab_cells(arms=("slm_rft",), objectives=("dft",), students=(("a_other", 0.3),), trainers=trainers[-1:])
+    folder, store = build_study(tmp_path, World([*other, *cells]), "paper_table1")
+    made = survey(Study.load(folder), Shelf(store))
+    tables = {table.name: table for table in all_tables(made, published=is_paper(made.study.name))}
+    page = render(made, list(tables.values()), [], {})
     assert "as published" in page
     assert "37.06" in page
+    ours = {row["stream"]: row["dft_total_ours"] for row in csv.DictReader(tables["published"].csv().splitlines())}
+
+    def total(arm: str, batch: int) -> float:
+        mine = [one for one in made.summaries if (one.run.cell.get("model.name"), one.arm) == ("qwen2_5_math_1_5b", arm)]
+        (found,) = [one for one in mine if (one.run.setting.lr, one.run.setting.batch_size) == (5e-5, batch)]
+        return found.total.value
+
+    assert float(ours["SLM-RFT"]) == pytest.approx(total("slm_rft", 256))
+    assert float(ours["Style-Aligned (Qwen)"]) == pytest.approx(total("style_aligned oracle=qwen2.5-math-72b", 256))
+    assert float(ours["Style-Aligned (GPT-5.2)"]) == pytest.approx(total("style_aligned oracle=gpt-5.2", 256))
+    assert ours["Oracle-Refined"] == ours["Oracle-Synthesized"] == ""
+    (row,) = csv.DictReader(tables["published_grid"].csv().splitlines())
+    assert (row["stream"], row["total_published"]) == ("slm_rft", "39.36")
+    assert float(row["total_ours"]) == pytest.approx(total("slm_rft", 128))
 
 
 def test_latex_and_markdown_are_escaped() -> None:
@@ -374,27 +467,75 @@ def test_comparison_refuses_by_name_and_pairs_what_agrees(tmp_path, capsys) -> N
         show_comparison(first, other, Console())
 
 
+def test_other_fixed_problem_sets_and_other_prompts_are_not_compared(tmp_path) -> None:
+    first, _ = build_study(tmp_path / "a", World(lab_cells(**ONE, arms=("slm_rft",))), "one")
+    other, _ = build_study(tmp_path / "b", World(lab_cells(**ONE, arms=("slm_rft",)), problems=38), "two")
+    with pytest.raises(InputError, match=r"fixed problem sets differ for lab_foreign: 40 problems against 38; 2 are .*p0038, p0039"):
+        show_comparison(first, other, Console())
+    same, store = build_study(tmp_path / "c", World(lab_cells(**ONE, arms=("slm_rft",))), "three")
+    for artifact in list(store.artifacts()):
+        if artifact.stage == "evaluate":
+            path = artifact.path / "manifest.json"
+            content = json.loads(path.read_text())
+            content["metrics"]["template_hash"] = "f" * 64
+            path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="prompts differ for lab_foreign under template"):
+        show_comparison(first, same, Console())
+
+
+def test_surprise_that_is_no_number_is_shown_as_none(tmp_path) -> None:
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft", "oracle_refined"))))
+    from tests.analysis.test_verdict import _reseal
+
+    for artifact in [one for one in store.artifacts() if one.stage == "perplexity"]:
+        table = pq.read_table(artifact.path / "traces.parquet")
+        broken = [[math.nan, *values[1:]] for values in table["nll_T"].to_pylist()]
+        column = pa.array(broken, table.schema.field("nll_T").type)
+        pq.write_table(table.set_column(table.column_names.index("nll_T"), "nll_T", column), artifact.path / "traces.parquet")
+        _reseal(artifact.path)
+    (embedded_data,) = re.findall(r'id="trace-data">(.*?)</script>', told(folder, store), re.DOTALL)
+    trace = json.loads(embedded_data)[0]["problems"][0]["traces"][0]
+    assert trace["tokens"][0][1] is None
+    assert trace["tokens"][1][1] is not None
+
+
 def test_cells_are_written_beside_and_renamed(tmp_path) -> None:
     write_cells_csv(tmp_path / "x" / "cells.csv", [{"a": 1, "b": None}, {"a": 2.5, "c": "y,z"}])
     assert (tmp_path / "x" / "cells.csv").read_text() == 'a,b,c\n1,,\n2.5,,"y,z"\n'
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["cells.csv"]
 
 
+def in_chromium(page: Path, profile: Path) -> subprocess.CompletedProcess[str]:
+    """The page's DOM after its scripts have run, and on stderr what they wrote to the console."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    command = [
+        str(browser), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000",
+        f"--user-data-dir={profile}", "--dump-dom", page.as_uri(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="chromium is not installed")
+def test_on_a_phone_only_tables_scroll_sideways(lab, tmp_path) -> None:
+    """The page in a frame of 390 points: nothing of it is wider than that."""
+    frame = tmp_path / "phone.html"
+    measure = "['scrollWidth', 'clientWidth'].map(name => f.contentDocument.documentElement[name]).join(' of ')"
+    frame.write_text(
+        f'<iframe id="f" width="390" height="800" style="border:0" srcdoc="{html.escape(content(lab[2]))}"></iframe>'
+        f"<script>f.onload = () => setTimeout(() => document.title = {measure}, 300)</script>",
+        encoding="utf-8",
+    )
+    shown = in_chromium(frame, tmp_path)
+    ((wide, room),) = re.findall(r"<title>(\d+) of (\d+)</title>", shown.stdout)
+    assert 350 < int(room) <= 390
+    assert wide == room
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="chromium is not installed")
 def test_a_browser_shows_it_without_a_console_error(lab, tmp_path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        "--v=0",
-        "--virtual-time-budget=3000",
-        f"--user-data-dir={tmp_path}",
-    ]
-    shown = subprocess.run([*command, "--dump-dom", lab[2].as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    shown = in_chromium(lab[2], tmp_path)
     assert 'class="t new"' in shown.stdout
     assert "&lt;i&gt;more&lt;/i&gt;" in shown.stdout
     errors = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]

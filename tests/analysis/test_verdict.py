@@ -95,6 +95,16 @@ def test_arms_that_differ_are_mixed_and_both_named(tmp_path) -> None:
     assert headline(found.verdicts[0]) == "Mixed against slm_rft: shown for oracle_synthesized; reversed for oracle_refined."
 
 
+def test_a_premise_that_fails_is_told_by_how_it_fails(tmp_path) -> None:
+    cells = lab_cells(arms=("slm_rft", "oracle_refined"), objectives=("sft",), students=(("lab_foreign", 0.0),), benchmarks={"a": 60})
+    found = surveyed(tmp_path, World(cells))
+    (one,) = found.verdicts[0].findings
+    for reward, told in ((around(-0.3, 0.1), "scores lower than slm_rft"), (around(0.1, 0.1), "is not shown to score higher than slm_rft")):
+        failed = dataclasses.replace(one, outcome=NO_PREMISE, reward=dataclasses.replace(one.reward, estimate=reward))
+        assert told in headline(dataclasses.replace(found.verdicts[0], outcome=NO_PREMISE, findings=(failed,)))
+        assert ("reward is lower" in finding(failed)) == (reward.high < 0)
+
+
 def test_three_seeds_speak_of_the_recipe(tmp_path) -> None:
     cells = lab_cells(
         arms=("slm_rft", "oracle_refined"), objectives=("sft",), students=(("lab_foreign", 0.0),), seeds=(0, 1, 2), benchmarks={"a": 200}

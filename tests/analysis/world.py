@@ -141,7 +141,7 @@ def _publish(store: Store, node: Node, world: World, config: Config | None) -> N
         return
     out = store.draft(node.kind, node.key)
     make = globals().get(f"_make_{node.kind}")
-    metrics = make(out, node, world, config, _rng(node.key)) if make and config is not None else {"n": world.problems}
+    metrics = make(out, node, world, config, _rng(node.key)) if make and config is not None else {}
     inputs = {name: {"stage": ref.kind, "key": ref.key, "digest": ref.key} for name, ref in node.inputs.items()}
     record = Record(node.kind, 1, node.key, {}, inputs, "c0de", f"identity-{node.key}", "test")
     facts = {"seconds": 12.5, "cpu_seconds": 10.0, "finished": 1.0, "gpus": "1" if node.kind in ("train", "evaluate") else "0"}
@@ -175,6 +175,14 @@ def _texts(world: World, config: Config) -> list[list[str]]:
     return made
 
 
+def _make_rollouts(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
+    return {"n_problems": world.problems + 12, "n_samples": 8 * (world.problems + 12), "truncated": 6, "no_answer": 3, "timeouts": 0}
+
+
+def _make_solvable(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
+    return {"n_problems": world.problems + 12, "n_solvable": world.problems + 5}
+
+
 def _make_aligned(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
     save_table(out, "aligned", pa.table({"problem_id": _ids(world)}, schema=ALIGNED))
     save_table(out, "losses", LOSSES.empty_table())
@@ -195,9 +203,11 @@ def _make_candidates(out: Path, node: Node, world: World, config: Config, rng: n
     metrics: dict[str, Any] = {
         "n": world.problems,
         "verdicts": {"equal": world.problems - 2, "wrong": 1, "cut_off": 1},
-        "mean_edit_distance": SURPRISE[_arm(config)] / 4,
+        "n_eligible": world.problems - 2,
+        "mean_edit_distance": SURPRISE[_arm(config)] / 4 if config.refinement.name != "none" else None,
     }
     if node.view.oracle.backend != "none":
+        metrics |= {"attempts": 44, "failures": {"refused": 1, "wrong": 3}}
         metrics["spent"] = {"requests": 44, "retries": 4, "usd": 1.25, "input_tokens": 9000, "output_tokens": 8000}
     return metrics
 
@@ -338,6 +348,7 @@ def _make_evaluate(out: Path, node: Node, world: World, config: Config, rng: np.
     reported = [c for c, d in zip(correct, dev, strict=True) if not d]
     return {
         "benchmarks": got,
+        "template_hash": "a" * 64,
         "total": float(np.mean([one["avg"] for one in got.values()])),
         "total_pooled": 100 * float(np.mean(reported)),
     }

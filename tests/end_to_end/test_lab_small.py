@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from qup.store import Store
+from tests.analysis.world import World, build_study, lab_cells
 from tests.faults.kill import disturbed
 from tests.helpers.lab import ROOT, cells, launch
 
@@ -54,6 +55,17 @@ def test_the_study_ends_with_a_row_for_each_cell(study):
             ):
                 assert row[name] != "", (row["cell"], name)
         assert (row["retention"] != "") == (row["stream"] not in ("base", "slm_rft"))
+
+
+def test_results_that_the_reports_tests_invent_have_the_names_of_real_ones(study, tmp_path):
+    """Else a report is tested on figures that no stage writes."""
+    folder, _ = study
+    real = {}
+    for artifact in Store(json.loads((folder / "multirun" / "lab_small" / "study.json").read_text())["store"]).artifacts():
+        real.setdefault(artifact.stage, set()).update(artifact.metrics)
+    _, invented = build_study(tmp_path, World(lab_cells(), problems=8))
+    for artifact in invented.artifacts():
+        assert set(artifact.metrics) <= real[artifact.stage], artifact.stage
 
 
 def test_all_arms_of_a_student_cover_the_same_problems_in_the_same_order(study):
