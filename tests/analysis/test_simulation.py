@@ -195,3 +195,34 @@ def test_variance_components_are_recovered() -> None:
     np.testing.assert_allclose(found.problem, design.problem, rtol=0.1)
     np.testing.assert_allclose(found.interaction, design.interaction, rtol=0.1)
     assert found.seed == pytest.approx(4.0, rel=0.5)
+
+
+@pytest.mark.parametrize("seed_variance", [0.3, 3.0])
+def test_power_with_moderated_seed_variances_is_within_three_points_too(seed_variance) -> None:
+    """Eight comparisons on three seeds that lend each other their seed variances, as in a study of five arms and two students."""
+    rng, together, runs, effect = np.random.default_rng(0), 8, 400, 5.0
+    problem, interaction, df = 1.5, 0.3, 400
+    found, pooling = 0, []
+    for _ in range(runs):
+        values = effect + rng.normal(0, math.sqrt(problem + seed_variance), together)
+        parts = [
+            Components(problem * rng.chisquare(df) / df, df, (seed_variance + interaction) * rng.chisquare(2) / 2, interaction, 2, 800.0)
+            for _ in range(together)
+        ]
+        made = moderated(parts)
+        found += sum(abs(value) > one.half_width(0.05) for value, one in zip(values, made, strict=True))
+        pooling.append(made[0].seed_df / 2)
+    n = df + 1
+    design = Design(
+        (n,),
+        (1.0,),
+        1,
+        3,
+        ((problem - interaction) * n,),
+        (3 * interaction * n,),
+        (0.0,),
+        3 * seed_variance,
+        pooling=float(np.mean(pooling)),
+    )
+    assert design.parts() == pytest.approx((problem, df, seed_variance, interaction))
+    assert abs(found / (together * runs) - power(effect, design)) <= 0.03
