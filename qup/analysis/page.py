@@ -77,7 +77,7 @@ def render(survey: Survey, tables: Sequence[Table], pictures: Sequence[Picture],
     palette = palette_of(survey)
     body = [section for section in _sections(survey, tables, pictures) if not section.empty]
     if survey.browser:
-        body.insert(_after(body, ("tokens", "segments", "training", "benchmarks", "arms")), _traces())
+        body.insert(_after(body, ("tokens", "segments", "training", "benchmarks", "arms")), _traces(survey))
     titles = [("verdict", "Verdict"), *[(section.id, section.title) for section in body], ("method", "Method")]
     return environment.get_template("report.html.j2").render(
         survey=survey,
@@ -207,8 +207,9 @@ def choice(one: Frontier) -> str:
     )
 
 
-def _traces() -> Section:
+def _traces(survey: Survey) -> Section:
     lead = "The same problems in every stream. Colour is the untuned student's surprise at each token; what differs from the baseline's trace is marked."
+    lead += _first(survey)
     return Section("traces", "Traces", lead, lines=("",))
 
 
@@ -236,8 +237,8 @@ def _sections(survey: Survey, tables: Sequence[Table], pictures: Sequence[Pictur
         Section("benchmarks", "Benchmarks", "Exploratory: look here for where a difference comes from, not for whether there is one.", (), shown("benchmarks"), some("benchmarks"), folded=True),
         Section("heat", "Learning rate × batch size", "", (), shown("heat"), (), wide=True),
         Section("correlations", "Quality, compatibility, utility", "Does what a stream scores, or how familiar it is, go with what it teaches?", (), (), some("correlations")),
-        Section("segments", "Where the surprise lies", "Perplexity under the untuned student, by quarter of the response.", (), shown("segments"), some("segments"), folded=True),
-        Section("tokens", "Which tokens carry it", _TOKENS, _shifts(survey), shown("tokens"), some("tokens", "token_shift"), folded=True),
+        Section("segments", "Where the surprise lies", f"Perplexity under the untuned student, by quarter of the response.{_first(survey)}", (), shown("segments"), some("segments"), folded=True),
+        Section("tokens", "Which tokens carry it", _TOKENS + _first(survey), _shifts(survey), shown("tokens"), some("tokens", "token_shift"), folded=True),
         Section("training", "Training", "What adapting to a stream costs the student.", (), shown("training"), some("training"), folded=True),
         Section("losses", "Dropped, cut, retried", "Everything that stages counted on the way.", (), (), some("losses"), folded=len(survey.losses) > 30),
         Section("costs", "Cost", _cost(survey), (), (), some("costs")),
@@ -247,6 +248,12 @@ def _sections(survey: Survey, tables: Sequence[Table], pictures: Sequence[Pictur
 
 _SELECTION = "Which of a problem's verified candidates enters the stream. The reward model that did not select is the honest judge of what selecting bought."
 _TOKENS = "Share of each quarter's loss that single tokens carry, and tokens whose share of the text changes most against the baseline."
+
+
+def _first(survey: Survey) -> str:
+    """Where replicates have streams of their own, one of them stands for its arm."""
+    several = any(len({run.cell.key("stream") for run in one.runs}) > 1 for one in survey.summaries)
+    return " Each arm's first replicate." if several else ""
 
 
 def _tied(one: Frontier) -> str:

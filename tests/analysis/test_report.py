@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model,
 from qup.config.sweeps import expand
 from qup.errors import InputError, StoreError
 from qup.launch.registry import read_study
+from qup.launch.study import finish
 from qup.store import Store
 from tests.analysis.world import SURPRISE, World, build_study, lab_cells
 from tests.helpers.cells import cell
@@ -187,6 +189,7 @@ def test_the_page_needs_no_network_and_every_picture_is_told_in_words(lab) -> No
     assert {link.split('"')[0] for link in sections} <= set(page.ids)
     assert "default-src 'none'" in content(lab[2])
     assert "A toy world" in content(lab[2])
+    assert "first replicate" not in content(lab[2])
 
 
 def test_html_in_traces_is_text(lab) -> None:
@@ -267,8 +270,9 @@ def test_another_users_folder_is_a_clear_error(tmp_path) -> None:
 def test_a_place_that_is_no_folder_is_a_clear_error(tmp_path) -> None:
     folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft",))))
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="--out"):
-        build(folder, store, tmp_path / "file")
+    for make in (build, partial(finish, console=Console(quiet=True))):
+        with pytest.raises(StoreError, match="--out"):
+            make(folder, store, out=tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -369,6 +373,7 @@ def test_the_exposure_experiment_has_the_picture_of_when_the_paradox_holds(tmp_p
     assert page.index('id="fig-axis_exposure_sft"') < page.index('<article class="card first">')
     told_to_programs = json.loads((folder / "report" / "summary.json").read_text())["axis"]
     assert [(one["value"], one["n_solvable"], len(one["prompted"])) for one in told_to_programs] == [(x, 45, 2) for x in (0.0, 0.1, 0.5)]
+    assert html.unescape(page).count("Each arm's first replicate.") == 3
     header = (folder / "report" / "tables" / "axis.csv").read_text().splitlines()[0].split(",")
     assert {"base", "base_template=lab_symbolic", "n_solvable", "oracle_refined_to_baseline", "detectable"} <= set(header)
 
