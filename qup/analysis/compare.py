@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qup.analysis.arms import Run, arrange
+from qup.analysis.arms import Run, arrange, flatten
 from qup.analysis.contrasts import Outcomes, differences, paired
 from qup.analysis.outcomes import Outcome, difference, load_outcome
 from qup.analysis.statistics import Estimate, coefficients, estimate
@@ -105,8 +105,9 @@ def differences_of(first: Study, second: Study) -> list[str]:
 
 
 def _changed(what: str, first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    changed = [name for name in names if first.get(name) != second.get(name)]
-    told = ", ".join(f"{name} {first.get(name)!r} against {second.get(name)!r}" for name in changed)
+    mine, other = (flatten({name: one.get(name) for name in names}) for one in (first, second))
+    changed = [name for name in dict.fromkeys([*mine, *other]) if mine.get(name) != other.get(name)]
+    told = ", ".join(f"{name} {mine.get(name)!r} against {other.get(name)!r}" for name in changed)
     return [f"{what}: {told}"] if changed else []
 
 

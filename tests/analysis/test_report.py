@@ -468,7 +468,7 @@ def test_comparison_refuses_by_name_and_pairs_what_agrees(tmp_path, capsys) -> N
     out = capsys.readouterr().out
     assert re.search(r"slm_rft +SFT.*\[", out)
     assert "only in one: " in out
-    with pytest.raises(InputError, match="benchmark easy differs: lab"):
+    with pytest.raises(InputError, match=r"benchmark easy differs: lab\.n 60 against 61$"):
         show_comparison(first, other, Console())
 
 
