@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GROWTH = 1.5
+GROWTH = 1.15
 
 
 @dataclass

@@ -22,7 +22,7 @@ from qup.generation.records import Clamped, Sample, stream_key
 
 PREFILL_TOKENS = 8192
 """Padded prompt tokens read at once: bounds activation memory."""
-ROOM = 64
+ROOM = 16
 """Columns reserved for responses when rows are admitted; grows as needed."""
 
 

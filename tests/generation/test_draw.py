@@ -75,6 +75,14 @@ def test_filters_keep_what_those_of_transformers_keep(draw, warpers):
     assert np.abs(count / 20000 - probability).max() < 0.015
 
 
+@pytest.mark.parametrize("draw", [Draw(), Draw(temperature=0.7), Draw(top_p=0.8, top_k=5), Draw(temperature=0)])
+def test_rows_drawn_in_groups_are_those_drawn_together(draw, monkeypatch):
+    wide, uniform = logits(7), torch.linspace(0, 0.99, 7, dtype=torch.float64)
+    together = draw(wide, uniform)
+    monkeypatch.setattr("qup.generation.draw.AT_ONCE", {"cpu": 3 * VOCABULARY})
+    assert all(torch.equal(one, other) for one, other in zip(together, draw(wide, uniform), strict=True))
+
+
 def test_top_p_always_keeps_the_likeliest():
     row = logits(1)
     assert set(draws(Draw(top_p=1e-9), row, 50).tolist()) == {int(row.argmax())}
