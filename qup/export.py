@@ -266,7 +266,7 @@ def stream_card(study: Study, shelf: Shelf, cell: Cell, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-_READING = """- TRL: `load_dataset("json", data_files="train.jsonl")`; the `messages` column is its conversational format, `assistant_only_loss=True` learns the answers alone.
+_READING = """- TRL: `load_dataset("json", data_files="train.jsonl")`; the `messages` column is its conversational format, `assistant_only_loss=True` learns the answers alone where the chat template marks them with `{% generation %}`.
 - LLaMA-Factory: `dataset_dir` is this folder; `dataset_info.json` names the data set and its columns.
 - axolotl: `axolotl.yaml` holds the `datasets` section.
 
