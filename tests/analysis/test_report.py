@@ -387,6 +387,7 @@ def test_students_of_other_weights_or_of_two_settings_make_no_axis(tmp_path) -> 
     assert len(axes([Model(name=f"m{x}", lab=LabStudent(exposure=x)) for x in (0.0, 0.1, 0.2)])) == 3
     assert not axes([Model(name=f"m{x}", lab=LabStudent(exposure=x)) for x in (0.0, 0.1)])
     assert not axes([Model(name=f"m{x}", lab=LabStudent(exposure=x, noise=x)) for x in (0.0, 0.1, 0.2)])
+    assert not axes([Model(name=f"m{x}{y}", lab=LabStudent(exposure=x, noise=y)) for x in (0.0, 0.1, 0.2) for y in (0.0, 0.1, 0.2)])
     assert not axes([Model(name=f"m{x}", path=f"org/m{x}", revision="0" * 40, context=1024 * x) for x in (1, 2, 3)])
 
 

@@ -116,6 +116,16 @@ def test_three_seeds_speak_of_the_recipe(tmp_path) -> None:
     assert one.findings[0].contrast.total.seeds == 3
 
 
+def test_what_is_detectable_rests_on_the_variances_that_the_p_values_rest_on(tmp_path) -> None:
+    """From three seeds on these are moderated; an arm's own seed variance of two degrees of freedom is not used twice."""
+    cells = lab_cells(objectives=("sft",), seeds=(0, 1, 2), benchmarks={"a": 200, "b": 200})
+    found = [one for one in surveyed(tmp_path, World(cells)).contrasts if one.question == "baseline"]
+    assert len(found) == 8
+    assert {one.design.pooling for one in found} == {2}
+    for one in found:
+        assert one.design.se == pytest.approx(one.total.se, rel=0.05)
+
+
 def test_undecided_says_what_would_decide(tmp_path) -> None:
     cells = lab_cells(arms=("slm_rft", "oracle_refined"), objectives=("sft",), students=(("lab_foreign", 0.0),), benchmarks={"a": 60})
     (one,) = surveyed(tmp_path, World(cells, skills={"slm_rft": 0.0, "oracle_refined": -0.15})).verdicts
