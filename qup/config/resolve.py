@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from qup.config.checks import needs_oracle
 from qup.config.contents import Digests
 from qup.config.hub import Hub
-from qup.config.paths import local
+from qup.config.paths import local, missing
 from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Source
 from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError
@@ -114,7 +114,9 @@ class _Resolver:
         return self._located(model, key, "model", model.gguf_file)
 
     def _reward(self, reward: Reward, key: str) -> Reward:
-        return reward if reward.lab is not None else self._located(reward, key, "model")
+        if reward.lab is not None or self._check("qup.models.check", "check_reward", reward, key):
+            return reward
+        return self._located(reward, key, "model")
 
     def _source(self, source: Source, key: str) -> Source:
         return self._located(source, key, "file") if "file" in source.name.split("+") else source
@@ -124,12 +126,22 @@ class _Resolver:
             return oracle
         if oracle.backend == "recorded" and oracle.path:
             oracle = self._located(oracle, key, "file")
-        if oracle.backend == "vllm" and local(oracle.model) is None:
-            oracle = replace(oracle, revision=self._commit(f"{key}.model", oracle.model, oracle.revision, "model"))
+        if oracle.backend == "vllm" and oracle.base_url is None:
+            oracle = self._served(oracle, key)
         files = {task: path for task, path in oracle.prompts.items() if "\n" not in path}
         if self._check("qup.prompts", "check_prompts", replace(oracle, prompts=files), key):
             return oracle
         return replace(oracle, prompts=oracle.prompts | {task: Path(path).read_text(encoding="utf-8") for task, path in files.items()})
+
+    def _served(self, oracle: Oracle, key: str) -> Oracle:
+        """The model that we serve: a directory by its content, a hub name by its commit. A server that runs already knows its own."""
+        found = local(oracle.model)
+        if found is None:
+            return replace(oracle, revision=self._commit(f"{key}.model", oracle.model, oracle.revision, "model"))
+        if not found.is_dir():
+            self.faults.append(Fault(f"{key}.model", oracle.model, missing(oracle.model) or "is no directory of a model"))
+            return oracle
+        return replace(oracle, content=self.digests.of(found), model=str(found.absolute()))
 
     def _located(self, section: Any, key: str, kind: str, inner: str | None = None) -> Any:
         """`section` with `content`, and with an absolute path or the commit as its revision."""

@@ -39,7 +39,7 @@ def _hub_names(value: Any) -> Iterator[Wanted]:
         yield from _repository("model", value, file=getattr(value, "gguf_file", None) or "")
     elif isinstance(value, Problems | Benchmark) and value.lab is None:
         yield from _repository("dataset", value, subset=value.subset or "", split=value.split)
-    elif isinstance(value, Oracle) and value.backend == "vllm" and value.revision and local(value.model) is None:
+    elif isinstance(value, Oracle) and value.backend == "vllm" and value.base_url is None and value.revision and local(value.model) is None:
         yield Wanted("model", value.model, value.revision)
     if isinstance(value, Mapping):
         for inner in value.values():

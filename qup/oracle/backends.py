@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,8 +155,11 @@ class RecordedBackend:
             return json.loads(file.read(length))
 
 
-def make_backend(oracle: Oracle, work: Path, log: logging.Logger) -> Backend:
-    """The backend that a configuration names; nothing is started or sent yet. A server's log goes to `work`. Raises InputError."""
+def make_backend(oracle: Oracle, work: Path, gpus: str, stopping: Callable[[], bool]) -> Backend:
+    """The backend that a configuration names; nothing is started or sent yet. Raises InputError.
+
+    A server of our own writes its log to `work`, runs on `gpus` (as in Resources), and gives up starting where `stopping` says so.
+    """
     if oracle.backend == "lab":
         return LabBackend(oracle)
     if oracle.backend == "recorded":
@@ -168,7 +171,7 @@ def make_backend(oracle: Oracle, work: Path, log: logging.Logger) -> Backend:
     if oracle.backend == "vllm":
         from qup.oracle.vllm import VllmBackend
 
-        return VllmBackend(oracle, work, log)
+        return VllmBackend(oracle, work, gpus, stopping)
     raise InputError(f"oracle.backend={oracle.backend!r}: this stage asks an Oracle; choose lab, recorded, openai or vllm")
 
 

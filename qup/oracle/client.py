@@ -38,14 +38,16 @@ def open_oracle(
     progress: Callable[[float, float, str], None] = lambda done, total, unit: None,
     log: logging.Logger | None = None,
     ledger: Path | None = None,
+    gpus: str = "0",
 ) -> OracleClient:
     """A client for the Oracle that the configuration names; use it as a context manager.
 
     `shared` is `Context.shared`: answers lie in `<shared>/oracle/answers`, rate limits in `<shared>/oracle/pace`.
     `ledger` is a folder that survives kills, `ctx.work / "oracle"`: what is written there makes `spent`, and `max_usd`,
-    count over all workers and restarts of the stage. Raises InputError where the Oracle can't be asked at all.
+    count over all workers and restarts of the stage. `gpus` are the stage's, for an Oracle that is served there.
+    Raises InputError where the Oracle can't be asked at all.
     """
-    return OracleClient(oracle, shared / "oracle", max_usd, stopping, progress, log or logging.getLogger("qup"), ledger)
+    return OracleClient(oracle, shared / "oracle", max_usd, stopping, progress, log or logging.getLogger("qup"), ledger, gpus)
 
 
 class OracleClient:
@@ -64,11 +66,12 @@ class OracleClient:
         progress: Callable[[float, float, str], None],
         log: logging.Logger,
         ledger: Path | None,
+        gpus: str,
     ) -> None:
         self._oracle, self._folder, self._stopping, self._progress, self._log = oracle, folder, stopping, progress, log
         if oracle.mode == "batch" and oracle.backend != "openai":
             raise InputError(f"oracle.mode=batch: needs oracle.backend=openai, and is {oracle.backend!r}; choose mode=chat")
-        self._backend: Backend = make_backend(oracle, ledger or folder, log)
+        self._backend: Backend = make_backend(oracle, ledger or folder, gpus, stopping)
         self._store = AnswerStore(folder / "answers") if self._backend.stored else None
         self._ledger = Ledger(ledger)
         self._budget = Budget(oracle, max_usd, self._ledger)

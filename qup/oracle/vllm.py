@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,17 +37,17 @@ class VllmBackend(ChatBackend):
     With `oracle.base_url` a server that runs already is asked, and left alone.
     """
 
-    def __init__(self, oracle: Oracle, work: Path, log: logging.Logger) -> None:
+    def __init__(self, oracle: Oracle, work: Path, gpus: str, stopping: Callable[[], bool]) -> None:
         super().__init__(oracle, oracle.base_url, {"backend": "vllm", "revision": oracle.revision, "content": oracle.content})
         self.where = f"vLLM serving {oracle.model}"
-        self._work, self._log = work, log
+        self._work, self._gpus, self._stopping = work, gpus, stopping
         self._server: Server | None = None
         self._mending = asyncio.Lock()
 
     def prepare(self) -> None:
         if self._oracle.base_url is None:
             self._work.mkdir(parents=True, exist_ok=True)
-            self._server = vllm_server(self._oracle, self._work, self._log)
+            self._server = vllm_server(self._oracle, self._work, self._gpus, self._stopping)
             self._base_url = self._server.start()
         super().prepare()
 
@@ -94,9 +94,13 @@ class _Served:
         self._server.close()
 
 
-def vllm_server(oracle: Oracle, work: Path, log: logging.Logger) -> Server:
-    """A server for the Oracle's model, not started; its log lies in `work`."""
+def vllm_server(oracle: Oracle, work: Path, gpus: str, stopping: Callable[[], bool]) -> Server:
+    """A server for the Oracle's model, not started; its log lies in `work`. The model is split over all the GPUs."""
     from qup.generation.vllm import Server as VllmServer
+    from qup.generation.vllm import count_gpus
 
-    revision = ["--revision", oracle.revision] if oracle.revision else []
-    return _Served(VllmServer([oracle.model, "--served-model-name", oracle.model, *revision], work / "server.log", lambda: False))
+    found = [oracle.model, "--served-model-name", oracle.model]
+    found += ["--revision", oracle.revision] if oracle.revision else []
+    count = count_gpus(gpus)
+    found += ["--tensor-parallel-size", str(count)] if count > 1 else []
+    return _Served(VllmServer(found, work / "server.log", stopping))

@@ -140,7 +140,9 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     prompt = oracle_prompts(view.oracle)[_task(view)]
     student = inputs.get("student")
     tokenizer = load_tokenizer(view.model, student.directory("model") if student else None)
-    client = open_oracle(view.oracle, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / LEDGER)
+    client = open_oracle(
+        view.oracle, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / LEDGER, gpus=ctx.resources.gpus
+    )
     retries = 0 if view.round else view.refinement.retries
     with client, Verifier(view.timeout_s) as verifier:
         asker = Asker(client, verifier, prompt, view.extraction, retries, lambda text: tokenizer.encode(text, add_special_tokens=False))

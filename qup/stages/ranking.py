@@ -33,7 +33,15 @@ def run(view: RankingView, inputs: Mapping[str, Artifact], ctx: Context) -> dict
     labels = string.ascii_uppercase[: len(view.arms)]
     ranks: dict[str, dict[str, int]] = {}
     answers: list[Answer] = []
-    oracle = open_oracle(view.judge, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / "oracle")
+    oracle = open_oracle(
+        view.judge,
+        ctx.shared,
+        max_usd=view.max_usd,
+        stopping=ctx.stopping,
+        log=ctx.log,
+        ledger=ctx.work / "oracle",
+        gpus=ctx.resources.gpus,
+    )
     with oracle as client:
         asks = _asks(prompt, problems, texts, view.seed)
         for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _ordered(answer, labels) is not None, RETRIES), 1):

@@ -27,7 +27,15 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
     texts = stream_texts(inputs["stream"], pairs.ids)
     given: dict[str, dict[str, float]] = {}
     answers: list[Answer] = []
-    oracle = open_oracle(view.judge, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / "oracle")
+    oracle = open_oracle(
+        view.judge,
+        ctx.shared,
+        max_usd=view.max_usd,
+        stopping=ctx.stopping,
+        log=ctx.log,
+        ledger=ctx.work / "oracle",
+        gpus=ctx.resources.gpus,
+    )
     asks = _asks(prompt, pairs, texts, view.seed)
     with oracle as client:
         for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _rated(answer) is not None, RETRIES), 1):

@@ -153,6 +153,31 @@ def test_an_oracle_that_nobody_asks_is_not_looked_at(composer: Composer, tmp_pat
     assert asked.oracle.revision == COMMIT
 
 
+def test_an_oracle_that_we_serve_from_a_directory_is_known_by_its_weights(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "oracle").mkdir()
+    cell = composer.cell(["stream=oracle_refined", "oracle=vllm", "oracle.model=./oracle"])
+    known = set()
+    for weights in ("one", "two"):
+        (tmp_path / "oracle" / "model.safetensors").write_text(weights)
+        asked = resolve(cell, tmp_path / "store").oracle
+        assert (asked.model, asked.revision) == (str(tmp_path / "oracle"), None)
+        known.add(digest(fields(asked)))
+    assert len(known) == 2
+    with pytest.raises(ConfigError, match=r"oracle\.model='\./none': no such file or directory"):
+        resolve(composer.cell(["stream=oracle_refined", "oracle=vllm", "oracle.model=./none"]), tmp_path / "store")
+
+
+def test_a_server_that_runs_already_knows_its_model_by_a_name_of_its_own(composer: Composer, tmp_path: Path) -> None:
+    api = FakeApi()
+    running = ["oracle=vllm", "oracle.model=org/served", "oracle.base_url=http://127.0.0.1:8000/v1"]
+    asked = resolve_grid([_hub(composer, "stream=oracle_refined", *running)], tmp_path, hub=Hub(api)).cells[0]
+    assert (asked.oracle.model, asked.oracle.revision) == ("org/served", None)
+    assert "org/served" not in {name for name, _ in api.calls}
+
+
 def test_a_prompt_file_enters_by_its_text(composer: Composer, tmp_path: Path) -> None:
     prompt = tmp_path / "refine.txt"
     prompt.write_text("[system]\nMend it.\n[user]\n{problem} {solution} {ending}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from benchmarks.oracle_server import books, serving
 from qup.config.schema import Oracle
-from qup.errors import InputError
+from qup.errors import InputError, Interrupted
+from qup.generation import vllm as generation
 from qup.oracle import OracleClient, open_oracle, sender, vllm
 from tests.oracle.fakes import asks
 
@@ -49,7 +51,7 @@ class FakeServer:
 
 
 def opened(patch: pytest.MonkeyPatch, folder: Path, server: FakeServer) -> OracleClient:
-    patch.setattr(vllm, "vllm_server", lambda oracle, work, log: server)
+    patch.setattr(vllm, "vllm_server", lambda oracle, work, gpus, stopping: server)
     patch.setattr(sender, "_BACKOFF", lambda state: 0.02)
     return open_oracle(ORACLE, folder)
 
@@ -84,6 +86,32 @@ def test_a_server_that_runs_already_is_asked_and_left_alone(tmp_path: Path, beha
     with open_oracle(Oracle(backend="vllm", model="some/model", base_url=url), tmp_path) as client:
         assert len(list(client.ask(asks(1, 2)))) == 2
     assert books(url)["good"] == 2
+
+
+@pytest.mark.parametrize(("gpus", "split"), [("a100:4", ["--tensor-parallel-size", "4"]), ("1", []), ("0", [])])
+def test_the_model_is_split_over_the_gpus_of_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: str, split: list[str]
+) -> None:
+    made: list[list[str]] = []
+
+    def refuses(self: object, arguments: list[str], log: Path, stopping: Callable[[], bool]) -> None:
+        made.append(arguments)
+        raise Interrupted("asked to stop") if stopping() else AssertionError
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(generation.Server, "__init__", refuses)
+    oracle = dataclasses.replace(ORACLE, revision="0123")
+    with pytest.raises(Interrupted):
+        vllm.vllm_server(oracle, tmp_path, gpus, lambda: True)
+    assert made == [["some/model", "--served-model-name", "some/model", "--revision", "0123", *split]]
+
+
+def test_a_stage_hands_its_gpus_and_its_signal_to_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[tuple[str, bool]] = []
+    monkeypatch.setattr(vllm, "vllm_server", lambda oracle, work, gpus, stopping: handed.append((gpus, stopping())) or FakeServer())
+    with open_oracle(ORACLE, tmp_path, gpus="a100:4", stopping=lambda: bool(handed)) as client, pytest.raises(Interrupted):
+        list(client.ask(asks(1)))
+    assert handed == [("a100:4", False)]
 
 
 def test_where_vllm_is_not_installed_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
