@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qup.analysis.fitting import cell_means
 from qup.analysis.study import Cell, Shelf, Study
 from qup.store import Store
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Row = dict[str, Any]
+Means = Mapping[tuple[str, str], tuple[float | None, int]]
 
 SETTINGS = ("model", "stream", "source", "refinement", "selection", "weight", "pool_size", "share_not_random", "share_multi")
 TRAINING = ("objective", "lr", "batch_size", "seed", "n_problems", "n_train", "mean_tokens", "train_tokens", "steps", "share_truncated")
@@ -39,14 +41,15 @@ def rows_of(study: Study, shelf: Shelf) -> list[Row]:
     rewards = _names(study, "reward")
     benchmarks = list(dict.fromkeys(name for cell in study.cells for name in cell.get("evaluation.benchmarks", {})))
     keys = list(dict.fromkeys(column for cell in study.cells for column, _, _, _ in cell.refs() if column != "evaluate_at"))
-    return [_row(cell, shelf, rewards, benchmarks, keys) for cell in study.cells]
+    means = cell_means(study.cells, shelf)
+    return [_row(cell, shelf, rewards, means, benchmarks, keys) for cell in study.cells]
 
 
 def _names(study: Study, section: str) -> list[str]:
     return list(dict.fromkeys(name for cell in study.cells for name in cell.get(section, {}) or {}))
 
 
-def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], benchmarks: Sequence[str], keys: Sequence[str]) -> Row:
+def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], means: Means, benchmarks: Sequence[str], keys: Sequence[str]) -> Row:
     base = cell.is_base
     stream, train = shelf.metrics(cell, "stream"), shelf.metrics(cell, "train")
     perplexity, evaluate = shelf.metrics(cell, "perplexity"), shelf.metrics(cell, "evaluate")
@@ -74,7 +77,8 @@ def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], benchmarks: Sequence[
     }
     if row["seed"] is None:
         row["seed"] = cell.get("evaluation.sampling.seed" if base else "trainer.seed")
-    row |= {f"reward_{name}": shelf.metrics(cell, "reward", name).get("mean") for name in rewards}
+    row |= {f"reward_{name}": means.get((cell.label, name), (None, 0))[0] for name in rewards}
+    row |= {f"unscored_{name}": means[cell.label, name][1] if (cell.label, name) in means else None for name in rewards}
     row |= {name: perplexity.get(name) for name in COMPATIBILITY}
     row |= {
         "retention": shelf.metrics(cell, "retention").get("retention"),

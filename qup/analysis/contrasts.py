@@ -10,7 +10,7 @@ import numpy as np
 
 from qup.analysis.arms import Group, Run, matching_base
 from qup.analysis.moderation import moderated
-from qup.analysis.outcomes import Answers, Outcome, difference_in
+from qup.analysis.outcomes import Answers, Outcome, difference_in, drawn_apart
 from qup.analysis.power import Design, Needed, design_of, detectable, needed
 from qup.analysis.statistics import SEEDS_FOR_RECIPE, Components, Estimate, coefficients, components, estimate, holm, of_components
 
@@ -103,8 +103,8 @@ def differences(pairs: Sequence[tuple[Outcome, Outcome]], part: Part = reported)
     if not lead:
         return "no problems"
     for first, second in pairs:
-        for other in (part(first), part(second)):
-            fault = difference_in(lead, other)
+        for outcome in (first, second):
+            fault = drawn_apart(pairs[0][0], outcome) or difference_in(lead, part(outcome))
             if fault:
                 return fault
     strata = {name: np.stack([part(a)[name].share_P - part(b)[name].share_P for a, b in pairs], axis=1) for name in lead}

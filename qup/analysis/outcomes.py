@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,16 @@ import pyarrow.compute as pc
 from qup.analysis.study import Shelf
 from qup.store import Artifact
 
+DRAWN = {
+    "template_hash": "prompt templates",
+    "stop_ids": "stop ids",
+    "temperature": "sampling temperatures",
+    "top_p": "sampling.top_p",
+    "top_k": "sampling.top_k",
+    "min_p": "sampling.min_p",
+    "max_new_tokens": "length limits",
+}
+"""What has to agree for accuracies to be comparable, and how a refusal calls it."""
 COLUMNS = ("benchmark", "problem_id", "dev", "sample", "correct", "n_tokens", "finish", "verdict")
 
 
@@ -42,6 +53,8 @@ class Outcome:
     timeouts: int = 0
     no_answer: int = 0
     mean_tokens: float = float("nan")
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+    """What the draws depended on, as the evaluation noted it: see DRAWN."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,7 +85,13 @@ def load_outcome(shelf: Shelf, artifact: Artifact) -> Outcome | None:
         timeouts=_count(table["verdict"], "timeout"),
         no_answer=_count(table["verdict"], "no_answer"),
         mean_tokens=float(tokens) if tokens is not None else float("nan"),
+        drawn=_drawn(artifact.metrics),
     )
+
+
+def _drawn(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    noted = {**(metrics.get("sampling") or {}), **metrics}
+    return {name: noted[name] for name in DRAWN if name in noted}
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
@@ -104,7 +123,20 @@ def _answers(problem_N: np.ndarray, correct_N: np.ndarray, problems: Sequence[st
 
 def difference(first: Outcome, second: Outcome) -> str:
     """Why two outcomes can't be compared problem by problem; "" where they can."""
-    return difference_in(first.benchmarks, second.benchmarks)
+    return drawn_apart(first, second) or difference_in(first.benchmarks, second.benchmarks)
+
+
+def drawn_apart(first: Outcome, second: Outcome) -> str:
+    """Why the responses of two evaluations were not drawn alike; "" where they were, or one does not say."""
+    for name in DRAWN:
+        mine, other = first.drawn.get(name), second.drawn.get(name)
+        if mine is not None and other is not None and mine != other:
+            return f"{DRAWN[name]} differ: {_short(mine)} against {_short(other)}"
+    return ""
+
+
+def _short(value: Any) -> str:
+    return value[:12] if isinstance(value, str) else str(value)
 
 
 def difference_in(first: Mapping[str, Answers], second: Mapping[str, Answers]) -> str:

@@ -84,13 +84,6 @@ class Streams:
         return self.shelf.table(artifact, "totals", ("problem_id", "n_tokens", "nll"))
 
 
-def mean_reward(scores: StreamScores | None, name: str) -> Estimate:
-    """Mean score over the traces that fit."""
-    if scores is None or name not in scores.reward_P:
-        return unknown("no scores")
-    return mean_of(scores.reward_P[name])
-
-
 def perplexity(scores: StreamScores | None) -> Estimate:
     """exp(ΣNLL / Σtokens) over the stream."""
     if scores is None or scores.nll_P is None or scores.tokens_P is None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from qup.analysis.arms import Run
 from qup.analysis.contrasts import Outcomes
+from qup.analysis.fitting import Fitting
 from qup.analysis.means import combined, mean_of, unknown
 from qup.analysis.outcomes import Outcome, difference
 from qup.analysis.statistics import SEEDS_FOR_RECIPE, Estimate, bootstrap, coefficients, estimate
-from qup.analysis.streams import Streams, mean_reward, number, perplexity
+from qup.analysis.streams import Streams, number, perplexity
 from qup.analysis.study import Shelf
 
 BOUNDS = (0.0, 100.0)
@@ -28,6 +29,9 @@ class Summary:
     pooled: Estimate
     benchmarks: Mapping[str, Estimate]
     rewards: Mapping[str, Estimate] = field(default_factory=dict)
+    """Mean scores over the problems that have one in every arm."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """By reward model: problems without, whichever arm lacks it; summed over replicates."""
     ppl: Estimate = field(default_factory=lambda: unknown("no perplexity"))
     retention: Estimate = field(default_factory=lambda: unknown("not judged"))
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -69,7 +73,8 @@ def summaries(runs: Sequence[Run], outcomes: Outcomes, streams: Streams, shelf: 
     for run in runs:
         grouped.setdefault((run.student, run.setting.key, run.arm.label), []).append(run)
     utilities = _utilities([_evaluated(members, outcomes) for members in grouped.values()])
-    return [_summary(members, utility, streams, shelf) for members, utility in zip(grouped.values(), utilities, strict=True)]
+    fitting = Fitting.of([run.cell for run in runs], streams)
+    return [_summary(members, utility, streams, shelf, fitting) for members, utility in zip(grouped.values(), utilities, strict=True)]
 
 
 def _evaluated(members: Sequence[Run], outcomes: Outcomes) -> list[Outcome]:
@@ -127,12 +132,14 @@ def _over_seeds(outcomes: Sequence[Outcome]) -> _Utility:
     )
 
 
-def _summary(members: Sequence[Run], utility: _Utility, streams: Streams, shelf: Shelf) -> Summary:
+def _summary(members: Sequence[Run], utility: _Utility, streams: Streams, shelf: Shelf, fitting: Fitting) -> Summary:
     if members[0].cell.is_base:
         return Summary(tuple(members), utility.total, utility.pooled, utility.benchmarks)
-    scores = list({found.key: found for run in members if (found := streams.of(run.cell)) is not None}.values())
+    owners = {found.key: (run.cell, found) for run in members if (found := streams.of(run.cell)) is not None}
+    scores = [found for _, found in owners.values()]
     names = list(dict.fromkeys(name for run in members for name in run.cell.stages.get("reward", {})))
-    rewards = {name: _together([mean_reward(one, name) for one in scores]) for name in names}
+    rewards = {name: _together([fitting.mean(cell, found, name) for cell, found in owners.values()]) for name in names}
+    left_out = {name: sum(fitting.left_out(cell, name) for cell, _ in owners.values()) for name in names}
     figures: dict[str, float] = {}
     for stage, wanted in FIGURES.items():
         measured = [shelf.metrics(run.cell, stage) for run in members]
@@ -144,7 +151,7 @@ def _summary(members: Sequence[Run], utility: _Utility, streams: Streams, shelf:
     figures["reward_unfit"] = float(sum(sum(one.unfit.values()) for one in scores))
     figures["reward_not_finite"] = float(sum(sum(one.bad_scores.values()) for one in scores))
     return Summary(
-        tuple(members), utility.total, utility.pooled, utility.benchmarks, rewards,
+        tuple(members), utility.total, utility.pooled, utility.benchmarks, rewards, left_out,
         _together([perplexity(one) for one in scores]), _retention(members, shelf), figures,
     )  # fmt: skip
 

@@ -291,6 +291,13 @@ def _faults(survey: Survey, shelf: Shelf) -> list[str]:
     flat = [f"{one.student}, {one.arm} {one.setting}".strip() for one in survey.summaries if "nothing varies" in one.total.method]
     if flat:
         said.append(f"Every problem has the same accuracy, so the interval is an exact binomial bound: {'; '.join(flat)}.")
+    for student in survey.students:
+        for name in dict.fromkeys(name for one in survey.of(student) for name in one.left_out):
+            lost = max(one.left_out.get(name, 0) for one in survey.of(student))
+            if lost:
+                said.append(
+                    f"{student}: mean rewards by {name} leave out {lost} problems in every arm, for some arm's trace of them has no score."
+                )
     for arm in survey.summaries:
         count = arm.figures.get("reward_not_finite", 0)
         if count:
