@@ -29,7 +29,7 @@ class Endpoint:
     """A server that is asked with patience: connection faults, 429 and 5xx are tried again with growing pauses."""
 
     def __init__(
-        self, base_url: str, key: str | None, *, name: str, revive: Callable[[], bool] = lambda: False, timeout_s: float = 3600
+        self, base_url: str, key: str | None, *, name: str, revive: Callable[[], bool] = lambda: False, timeout_s: float = TIMEOUT_S
     ) -> None:
         import openai
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from qup.answers import CORRECT, Verifier, extract
 from qup.config.schema import Sampling
+from qup.context import Context
 from qup.errors import InputError
 from qup.generation.backends import Backend
 from qup.generation.records import Sample, clamp
@@ -121,6 +122,17 @@ class Facts:
                 f"shards of this stage were drawn with different {different}: the student's files changed in between; start anew"
             )
         self.same = self.same or {**mine, "generation": generation}
+
+
+def say_clamped(ctx: Context, clamped: int, sampling: Sampling, key: str) -> None:
+    """Warns where prompts left less of the context than the length limit allows; the manifest has the number."""
+    if clamped:
+        ctx.log.warning(
+            "%d prompts leave less of the context than %s.max_new_tokens=%d: their responses may be only as long as fits",
+            clamped,
+            key,
+            sampling.max_new_tokens,
+        )
 
 
 def sampling_facts(sampling: Sampling) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def merge(view: EvaluateView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
 
     `total` is the mean over benchmarks, `total_pooled` over problems; problems kept apart count in `dev` alone.
     """
-    from qup.generation.responses import Facts, sampling_facts
+    from qup.generation.responses import Facts, sampling_facts, say_clamped
     from qup.generation.utility import figures, harness_results, totals
     from qup.tracking import stage_tracker
 
@@ -102,6 +102,7 @@ def merge(view: EvaluateView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
             writer.write(table)
             facts.add(table)
             parts.append(table.select(kept).replace_schema_metadata(None))
+    say_clamped(ctx, facts.clamped, view.evaluation.sampling, "evaluation.sampling")
     everything = pa.concat_tables(parts)
     found: dict[bool, dict[str, dict[str, Any]]] = {False: {}, True: {}}
     for name in view.evaluation.benchmarks:

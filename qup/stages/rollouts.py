@@ -59,7 +59,7 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
 
 def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     """Writes `rollouts` shard by shard; returns counts, the histogram of correct-of-n and what the draws depended on."""
-    from qup.generation.responses import Facts, sampling_facts
+    from qup.generation.responses import Facts, sampling_facts, say_clamped
 
     facts, counts, histogram = Facts(), Counter[str](), np.zeros(view.rollouts.sampling.n + 1, np.int64)
     with TableWriter(ctx.out, "rollouts", ROLLOUTS) as writer:
@@ -70,6 +70,7 @@ def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
             counts.update(_counts(table))
             per_problem = table.group_by("problem_id", use_threads=False).aggregate([("correct", "sum")])
             histogram += np.bincount(np.asarray(per_problem["correct_sum"], dtype=np.int64), minlength=len(histogram))
+    say_clamped(ctx, facts.clamped, view.rollouts.sampling, "rollouts.sampling")
     samples = max(counts["n_samples"], 1)
     return {
         **counts,

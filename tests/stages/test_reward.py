@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from qup.config.schema import LabReward, Reward
 from qup.config.views import RewardView
+from qup.errors import InputError, Interrupted
 from qup.records import CANDIDATES, PROBLEMS, SCORES, STREAM
 from qup.scoring.rewards import RewardModel, load_reward_tokenizer
 from qup.stages import reward
@@ -112,3 +115,30 @@ def test_the_labs_rules(tmp_path, inputs):
     steps = Reward(format="lab", lab=LabReward("steps"))
     table = run(tmp_path, RewardView("steps", steps), inputs).table("scores").to_pylist()
     assert all(entry["fits"] and 0 <= entry["score"] <= 1 for entry in table)
+
+
+def test_a_kill_between_shards_gives_the_same_bytes(tmp_path, view, inputs):
+    stops = iter([False, True])
+    ctx = context(tmp_path, "killed", stopping=lambda: next(stops, False))
+    with pytest.raises(Interrupted):
+        run_sharded(reward, view, inputs, ctx, "reward")
+    assert [ctx.has_shard(index) for index in range(3)] == [True, False, False]
+    resumed = run_sharded(reward, view, inputs, ctx, "reward")
+    assert resumed.file("scores.parquet").read_bytes() == run(tmp_path, view, inputs).file("scores.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(("gpus", "device", "spread"), [(2, "auto", True), (2, "cpu", False), (1, "auto", False)])
+def test_several_gpus_share_one_model(view, monkeypatch, gpus, device, spread):
+    from transformers import AutoModelForSequenceClassification
+
+    given = {}
+
+    def loads(place, **arguments):
+        given.update(arguments)
+        raise OSError("enough")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", loads)
+    with pytest.raises(InputError, match="enough"):
+        RewardModel(replace(view.reward, device=device), "tiny")
+    assert given.get("device_map") == ("auto" if spread else None)

@@ -13,6 +13,7 @@ from qup.config.views import RolloutsView
 from qup.errors import InputError, Interrupted
 from qup.models import encode_prompt, encode_response, load_model, load_tokenizer, train_stop_id
 from qup.records import PROBLEMS, ROLLOUTS
+from qup.scoring.nll import Encoded, NllScorer
 from qup.stages import rollouts
 from tests.helpers.artifacts import artifact, context, publish, rows, run_sharded
 from tests.helpers.tiny import make_tiny
@@ -75,24 +76,20 @@ def test_rows_stand_in_the_problems_order_with_every_sample(tmp_path, view, luck
 
 def test_the_recorded_log_probabilities_are_those_that_perplexity_finds(tmp_path, view, inputs):
     """On uncleaned rollouts, encoded anew from their text, as issue 6 asks."""
-    import torch
-
     table = run(tmp_path, view, inputs).table("rollouts").to_pylist()
     questions = dict(zip(*inputs["problems"].table("problems").select(["problem_id", "question"]).to_pydict().values()))
     tokenizer, model = load_tokenizer(view.model), load_model(view.model)
     stop = train_stop_id(tokenizer, "tokenizer")
-    compared = 0
+    alike = []
     for row in table:
         response = encode_response(tokenizer, row["text"], stop)
-        if response != row["token_ids"]:  # special tokens amid the text, or the other stop id
-            continue
-        prompt = encode_prompt(tokenizer, "tokenizer", questions[row["problem_id"]])
-        with torch.no_grad():
-            logits = model(torch.tensor([[*prompt, *response]])).logits[0].float().log_softmax(-1)
-        wanted = logits[range(len(prompt) - 1, len(prompt) + len(response) - 1), response]
-        assert np.allclose(row["logprob_T"], wanted, atol=1e-4)
-        compared += 1
-    assert compared >= 3
+        if response == row["token_ids"]:  # else special tokens amid the text, or the other stop id
+            prompt = encode_prompt(tokenizer, "tokenizer", questions[row["problem_id"]])
+            alike.append((row["logprob_T"], Encoded(tuple(prompt), tuple(response))))
+    assert len(alike) >= 3
+    scored = NllScorer(model, batch_tokens=256, rank_cap=100).score([trace for _, trace in alike])
+    for (recorded, _), found in zip(alike, scored, strict=True):
+        assert np.allclose(recorded, -found.nll_T, atol=1e-4)
 
 
 def test_counts_agree_with_the_table(tmp_path, view, lucky):
@@ -111,15 +108,18 @@ def test_counts_agree_with_the_table(tmp_path, view, lucky):
     assert metrics["correct_of_n"] == [per_problem.count(count) for count in range(N + 1)]
 
 
-def test_the_manifest_says_what_the_draws_depended_on(tmp_path, view, inputs):
+def test_the_manifest_says_what_the_draws_depended_on(tmp_path, view, inputs, caplog):
     metrics = run(tmp_path, with_sampling(view, max_new_tokens=250), inputs).metrics
     assert metrics["stop_ids"] == [2, 6]
     assert metrics["stop_tokens"] == ["<eos>", "<|end|>"]
     assert len(metrics["template_hash"]) == 64
     assert metrics["clamped"] == P
+    assert f"{P} prompts leave less of the context than rollouts.sampling.max_new_tokens=250" in caplog.text
+    caplog.clear()
     assert metrics["sampling"]["seed"] == 5
     assert metrics["generation"]["backend"] == "transformers"
     assert run(tmp_path, view, inputs, "b").metrics["clamped"] == 0
+    assert "prompts leave less" not in caplog.text
 
 
 def test_shards_workers_and_kills_change_no_byte(tmp_path, view, inputs):
