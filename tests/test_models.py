@@ -8,11 +8,12 @@ from importlib.util import find_spec
 
 import pytest
 
-from qup.config.schema import Model
+from qup.config.schema import Model, Reward
 from qup.errors import InputError
 from qup.generation import Student
 from qup.models import (
     check_model,
+    check_reward,
     context_length,
     decode_response,
     encode_prompt,
@@ -162,6 +163,27 @@ def test_other_faults_are_named_without_loading(model, tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"nope")
     assert "not a GGUF file" in str(check_model(replace(model, path=str(tmp_path), gguf_file="x.gguf"))[0])
     assert "there are x.gguf" in str(check_model(replace(model, path=str(tmp_path), gguf_file="y.gguf"))[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "form", "said"),
+    [
+        ({"id2label": {"0": "LABEL_0"}}, "skywork_v2", None),
+        ({"num_labels": 1}, "sequence_classification", None),
+        ({"id2label": {"0": "bad", "1": "good"}}, "skywork_v2", "2 labels"),
+        ({}, "sequence_classification", "2 labels"),
+        ({}, "nemotron", None),
+        ({}, "qwen25_math_rm", None),
+        (None, "nemotron", "config.json"),
+    ],
+)
+def test_a_reward_model_is_looked_at_before_anything_runs(tmp_path, config, form, said):
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    faults = check_reward(Reward(path=str(tmp_path), format=form), "reward.rm")
+    assert [fault.key for fault in faults] == ([] if said is None else ["reward.rm.path"])
+    assert said is None or said in str(faults[0])
+    assert check_reward(Reward(path="org/rm", format=form), "reward.rm") == []
 
 
 def test_a_plain_template_needs_no_chat_template(model, copy):

@@ -1,11 +1,12 @@
 """The student: loading it, and turning text into the ids it reads and back. Light until something is loaded."""
 
-from qup.models.check import check_model
+from qup.models.check import check_model, check_reward
 from qup.models.load import context_length, load_configs, load_model, load_tokenizer, local_path, placed
 from qup.models.tokens import decode_response, encode_prompt, encode_response, stop_ids, train_stop_id
 
 __all__ = [
     "check_model",
+    "check_reward",
     "context_length",
     "decode_response",
     "encode_prompt",

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from qup.config.paths import local, missing
-from qup.config.schema import Model
+from qup.config.schema import Model, Reward
 from qup.errors import Fault
 from qup.models.load import gguf_path
 from qup.templates import TEMPLATES
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+ONE_LABEL = ("skywork_v2", "sequence_classification")
+"""Formats whose score is the one label of a sequence-classification model; without a word on labels transformers makes two."""
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
@@ -34,6 +36,20 @@ def check_model(model: Model) -> list[Fault]:
     elif folder is not None:
         faults += _directory(model, folder)
     return faults
+
+
+def check_reward(reward: Reward, key: str) -> list[Fault]:
+    """What is wrong with a reward model's directory that shows without loading it; hub names are taken on trust."""
+    folder = local(reward.path)
+    if reward.lab is not None or folder is None or not reward.path or not folder.exists():
+        return []
+    config = _json(folder / "config.json") if folder.is_dir() else None
+    if config is None:
+        return [Fault(f"{key}.path", reward.path, "a directory with config.json, weights and tokenizer is valid, or a hub name")]
+    labels = len(config.get("id2label") or {}) or config.get("num_labels") or 2
+    if reward.format in ONE_LABEL and labels != 1:
+        return [Fault(f"{key}.path", reward.path, f"a model with {labels} labels; a reward model has one (num_labels=1)")]
+    return []
 
 
 def _remote_code(model: Model) -> list[Fault]:
