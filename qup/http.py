@@ -15,7 +15,7 @@ def secret_free(text: str, key: str) -> str:
     """`text` without the API key, nor anything that looks like one."""
     if len(key) > 3:
         text = text.replace(key, "***")
-    return re.sub(r"\b(sk|key|Bearer)[- ][\w*.\-]{6,}", "***", text)
+    return re.sub(r"\b(?:sk|key)-[\w*.\-]{6,}|\bBearer [\w*.\-]{6,}", "***", text)
 
 
 def retry_after(headers: Any, clock: Callable[[], float] = time.time) -> float | None:

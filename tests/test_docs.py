@@ -249,7 +249,8 @@ def interrupted(folder: Path, command: str) -> int:
     try:
         deadline = time.monotonic() + 120
         while not (folder / "multirun" / name / "logs").exists():
-            assert process.poll() is None and time.monotonic() < deadline, f"{command} did not start"
+            assert process.poll() is None, f"{command} did not start\n{process.communicate()[0].decode()[-2000:]}"
+            assert time.monotonic() < deadline, f"{command} did not start"
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)

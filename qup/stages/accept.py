@@ -40,6 +40,8 @@ def run(view: AcceptView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     table = table.take(pa.array(np.argsort(rows.positions(table["problem_id"], ids), kind="stable")))
     table = _with_costs(inputs, ids, table)
     save_table(ctx.out, "candidates", table)
+    distance = np.asarray(table["edit_distance"])
+    distance = distance[~np.isnan(distance)]
     native_P = native_nll(inputs, ids)
     gap = tries["nll"][chosen] - native_P[owner_G]
     return {
@@ -47,6 +49,7 @@ def run(view: AcceptView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
         "n_problems": table.num_rows,
         "n_eligible": table.num_rows,
         "native": int((accepted_P < 0).sum()),
+        "mean_edit_distance": float(distance.mean()) if len(distance) else None,
         "unchanged": int(np.sum(np.asarray(table["status"]) == "unchanged")),
         "accepted_by_round": {str(number): int((tries["round"][chosen] == number).sum()) for number in _rounds(inputs)},
         "asked_by_round": {str(number): len(inputs[f"round.{number}"].table("candidates", ["candidate"])) for number in _rounds(inputs)},

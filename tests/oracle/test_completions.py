@@ -96,3 +96,4 @@ def test_no_message_shows_a_key() -> None:
     text = secret_free("Incorrect API key provided: sk-abc***def. Bearer tok_123456 and my-own-secret", "my-own-secret")
     assert "abc" not in text and "tok_" not in text and "own" not in text
     assert secret_free("no key here", "") == "no key here"
+    assert secret_free("Incorrect API key provided: key-abc123def", "") == "Incorrect API key provided: ***"

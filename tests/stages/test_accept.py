@@ -23,6 +23,7 @@ def try_(root, number, **values):
             "text": f"{name} round {number}",
             "eligible": value is not None,
             "correct": value is not None,
+            "edit_distance": 0.1 * number,
             "verdict": "wrong" if value is None else "equal",
         }
         for name, value in values.items()
@@ -81,6 +82,7 @@ def test_the_nearest_verified_try_wins_and_the_native_trace_stands_in(tmp_path, 
     assert metrics["accepted_by_round"] == {"1": 1, "2": 2, "3": 0}
     assert metrics["asked_by_round"] == {"1": 4, "2": 3, "3": 3}
     assert metrics["native"] == 1
+    assert metrics["mean_edit_distance"] == pytest.approx((0.1 + 0.2 + 0.2) / 3)
     assert metrics["within_margin"] == 1
     assert metrics["mean_gap"] == pytest.approx((0.2 + 1.0 + 4.0) / 3)
 
