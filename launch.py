@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.door import CONF, from_hydra
 from qup.config.twins import register
-from qup.errors import ConfigError, QupError
+from qup.errors import ConfigError, Fault, QupError, surroundings
 
 
 def run_cell(config: DictConfig) -> object:
@@ -32,36 +32,46 @@ def run_cell(config: DictConfig) -> object:
     where = "slurm" if chosen.runtime.choices.get("hydra/launcher") == "slurm" else "local"
     try:
         cell = from_hydra(config, OmegaConf.structured(chosen))
+    except ConfigError as error:
+        refuse(ConfigError(diagnosed() or error.faults))
+    try:
         if chosen.mode == RunMode.MULTIRUN:
             cell = replace(cell, study=replace(cell.study, extend=True))
         elif cell.study.grids:
             print(f"this is one cell; {cell.study.name} has a grid of them, which -m runs", file=sys.stderr)
         outcome = launch([cell], where)
-    except QupError as error:
+    except (QupError, OSError) as error:
         refuse(error)
     if outcome.status:
         sys.exit(outcome.status)
     return outcome.values[0] if outcome.values else None
 
 
-def refuse(error: QupError) -> NoReturn:
-    """The message, and exit status 2 for a configuration, 1 for anything else."""
-    print(error, file=sys.stderr)
+def refuse(error: QupError | OSError) -> NoReturn:
+    """The message, and exit status 2 for a configuration, 1 for anything else; what the machine is not at fault for is raised."""
+    told = surroundings(error) if isinstance(error, OSError) else str(error)
+    if told is None:
+        raise error
+    print(told, file=sys.stderr)
     sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
-def explain(error: Exception) -> NoReturn:
-    """What Hydra refused at its first fault, with all faults and what was meant; bugs keep their traceback."""
+def diagnosed() -> list[Fault]:
+    """All faults of this command line; none where it can't be judged outside of Hydra."""
     from hydra._internal.utils import get_args_parser
 
     from qup.config.sweeps import diagnose
 
     asked = get_args_parser().parse_args()
     try:
-        faults = diagnose(asked.overrides, multirun=asked.multirun)
+        return diagnose(asked.overrides, multirun=asked.multirun, config_dir=asked.config_dir)
     except Exception:
-        faults = []
-    if faults:
+        return []
+
+
+def explain(error: Exception) -> NoReturn:
+    """What Hydra refused at its first fault, with all faults and what was meant; bugs keep their traceback."""
+    if faults := diagnosed():
         refuse(ConfigError(faults))
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__
@@ -83,7 +93,7 @@ def main() -> None:
     except Exception as error:
         if wanted == "1":
             raise
-        if isinstance(error, QupError):
+        if isinstance(error, QupError) or (isinstance(error, OSError) and not isinstance(error, HydraException)):
             refuse(error)
         explain(error)
     finally:

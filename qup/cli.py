@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qup.errors import QupError
+from qup.errors import InputError, QupError, surroundings
 
 Handler = Callable[[argparse.Namespace, Console], int]
 
@@ -88,6 +88,8 @@ def _store(args: argparse.Namespace, console: Console) -> int:
     from qup.store import Store
 
     store = Store(args.store)
+    if not store.root.is_dir():
+        raise InputError(f"--store={args.store}: no such directory; store.dir of the launches is meant")
     match args.action:
         case "ls":
             return list_artifacts(store, console)
@@ -181,6 +183,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = 1
     except BrokenPipeError:
         status = 0
+    except OSError as error:
+        told = surroundings(error)
+        if told is None:
+            raise
+        print(f"qup: {told}", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)

@@ -52,6 +52,16 @@ def load_benchmark(name: str, benchmark: Benchmark, key: str = "evaluation.bench
     return _table(_load(benchmark, f"{key}.{name}"))
 
 
+def questions(data: Problems | Benchmark) -> list[tuple[str, str]]:
+    """Ids and questions of a local file's or the generator's problems; none of a hub name, and of a file that can't be read."""
+    if data.lab is None and (not data.path or local(data.path) is None):
+        return []
+    try:
+        return [(row[0], row[1]) for row in _read(data)[1].rows]
+    except InputError:
+        return []
+
+
 def check_file(data: Problems | Benchmark, key: str) -> list[Fault]:
     """What is wrong with the content of a local file or a generator's settings; nothing is said of a hub name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,24 @@ class Interrupted(QupError):
 
 class BudgetExceeded(QupError):
     """A plan or a running stage would spend more than the user allowed."""
+
+
+_SURROUNDINGS = {
+    errno.ENOSPC: "the disk is full; free space, or choose another place",
+    errno.EDQUOT: "the quota is used up; free space, or choose another place",
+    errno.EACCES: "may not be read or written by you; choose another place, or ask for the right",
+    errno.EPERM: "may not be changed by you; choose another place, or ask for the right",
+    errno.EROFS: "lies on a file system that can't be written; choose another place",
+    errno.EIO: "the disk or the network reports a fault in reading or writing",
+    errno.ESTALE: "the file server has lost sight of it; try again",
+}
+"""Faults of the machine that can turn up at any file, and what the user can do."""
+
+
+def surroundings(error: OSError) -> str | None:
+    """One message where the machine is at fault; None where it may be a bug of ours."""
+    why = _SURROUNDINGS.get(error.errno or 0)
+    return f"{error.filename or 'a file'}: {why} ({error.strerror})" if why else None
 
 
 @dataclass(frozen=True)

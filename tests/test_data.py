@@ -16,6 +16,7 @@ import pytest
 from qup.config.schema import Benchmark, LabProblems, Problems
 from qup.data import check_file, load_benchmark, load_problems
 from qup.errors import InputError
+from qup.formats import count_local
 from qup.records import PROBLEMS
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,21 @@ def test_every_format_gives_the_same_table(write: Write, tmp_path: Path) -> None
     assert load_problems(write("\ufeff" + "\r\n".join(lines) + "\r\n", "p.csv", gold="float"))[0].equals(expected)
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "p.parquet", row_group_size=7)
     assert load_problems(Problems(path=str(tmp_path / "p.parquet"), question="q", answer="a", solution="s"))[0].equals(expected)
+
+
+def test_rows_are_counted_without_being_loaded(write: Write, tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "p.parquet")
+    write("\n".join(json.dumps(row) for row in ROWS) + "\n\n", "p.jsonl")
+    write(json.dumps(ROWS), "p.json")
+    write("q,a\n" + "".join(f'"a\n{row["a"]}",1\n' for row in ROWS), "p.csv")
+    for name in ("p.parquet", "p.jsonl", "p.json", "p.csv"):
+        assert count_local(tmp_path / name, "train") == len(ROWS), name
+    (tmp_path / "data").mkdir()
+    (tmp_path / "p.parquet").rename(tmp_path / "data" / "train-0.parquet")
+    assert count_local(tmp_path / "data", "train") == len(ROWS)
+    (tmp_path / "broken.parquet").write_text("no parquet")
+    for name in ("broken.parquet", "gone.jsonl", "data/x.txt"):
+        assert count_local(tmp_path / name, "train") is None, name
 
 
 def test_a_folder_is_its_files_of_the_split_in_order(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -115,6 +116,16 @@ def test_an_error_of_ours_is_one_message(
 
 
 @pytest.mark.parametrize("command", ["", "-m seed=1,2"])
+def test_a_full_disk_is_one_message(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    study.error = OSError(errno.ENOSPC, "No space left on device", "multirun/x/report/cells.csv")
+    assert _main(monkeypatch, command) == 1
+    told = capsys.readouterr().err
+    assert told == "multirun/x/report/cells.csv: the disk is full; free space, or choose another place (No space left on device)\n"
+
+
+@pytest.mark.parametrize("command", ["", "-m seed=1,2"])
 def test_a_bug_keeps_its_traceback(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     study.error = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
@@ -137,8 +148,10 @@ def test_a_bug_keeps_its_traceback(study: FakeStudy, monkeypatch: pytest.MonkeyP
         ("trainer.lr=1,2", ["trainer.lr='1,2': is a sweep; add -m"]),
         ("trainer.lora.rank=3", ["trainer.lora is null here; lora=r16 sets it"]),
         ("trainer.lr", ["is no override"]),
-        ("stream=slm_rft source=oracle", ["contrary to stream=slm_rft"]),
+        ("stream=slm_rft source=oracle trainer.lr=0", ["contrary to stream=slm_rft", "above 0"]),
+        ("trainer.lrr=1 trainer.epochs=0", ["unknown key", "at least 1"]),
         ("experiment=lba --cfg job", ["did you mean lab?"]),
+        ("hydra/launcher=slrm seed=-1", ["did you mean slurm?", "at least 0"]),
     ],
 )
 def test_a_bad_command_line_is_refused_with_all_faults(
@@ -154,7 +167,7 @@ def test_a_bad_command_line_is_refused_with_all_faults(
 
 
 def test_hydras_own_refusal_is_short(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _main(monkeypatch, "hydra/launcher=nope") == 2
+    assert _main(monkeypatch, "--config-dir nope") != 0
     told = capsys.readouterr().err
     assert "nope" in told
     assert "Traceback" not in told

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 
 import pytest
 
-from qup.config.schema import Model, Reward
+from qup.config.schema import LabProblems, LabStudent, Model, Problems, Reward, Sampling
 from qup.errors import InputError
 from qup.generation import Student
+from qup.lab.chains import longest_question
+from qup.lab.world import problems as lab_problems
 from qup.models import (
     check_model,
     check_reward,
@@ -24,6 +26,7 @@ from qup.models import (
     stop_ids,
     train_stop_id,
 )
+from qup.models.check import check_room
 from tests.helpers.tiny import CHAT_TEMPLATE, make_tiny, tiny_tokenizer
 
 END, EOS, BOS = 6, 2, 1
@@ -184,6 +187,42 @@ def test_a_reward_model_is_looked_at_before_anything_runs(tmp_path, config, form
     assert [fault.key for fault in faults] == ([] if said is None else ["reward.rm.path"])
     assert said is None or said in str(faults[0])
     assert check_reward(Reward(path="org/rm", format=form), "reward.rm") == []
+
+
+@pytest.mark.parametrize("least", [40, 4])
+def test_prompts_without_room_are_told_before_anything_runs_as_the_stage_tells_them(model, tmp_path, least):
+    path = tmp_path / "p.jsonl"
+    texts = ["a b", "a " * 30, "b"]
+    path.write_text("".join(json.dumps({"question": text, "answer": "1"}) + "\n" for text in texts))
+    tight = replace(model, context=36)
+    found = check_room(tight, Problems(path=str(path), solution=None), Sampling(min_new_tokens=least), "rollouts.sampling", "problems")
+    student = Student.open(tight, None)
+    left = {name: 36 - len(student.request(name, text, 1).prompt_ids) for name, text in zip("012", texts, strict=True)}
+    bad = [name for name, room in left.items() if room < least]
+    assert [(fault.key, fault.value) for fault in found] == [("rollouts.sampling.min_new_tokens", least)]
+    for name in "012":
+        assert (f"{name} (leaves {max(left[name], 0)})" in found[0].valid) == (name in bad)
+    with pytest.raises(InputError, match=f"prompts of {len(bad)} problems leave fewer than sampling.min_new_tokens={least}"):
+        student.check_prompts(list("012"), texts, least)
+    assert len(bad) == (3 if least == 40 else 1)
+
+
+def test_room_of_the_labs_prompts_is_told_without_drawing_where_it_is_plain(monkeypatch):
+    lab, problems = Model(lab=LabStudent()), Problems(lab=LabProblems(n=30, min_steps=6, max_steps=6), gold="lab")
+    assert check_room(replace(lab, context=64), problems, Sampling(), "rollouts.sampling", "problems")[0].value == 16
+    longest = max(len(row["question"].split()) for row in lab_problems(LabProblems(n=300, min_steps=6, max_steps=6)))
+    assert longest <= longest_question(6) <= longest + 24
+    monkeypatch.setattr("qup.models.check.questions", lambda data: pytest.fail("problems were drawn"))
+    assert check_room(lab, problems, Sampling(), "rollouts.sampling", "problems") == []
+
+
+def test_what_a_malformed_tokenizer_says_is_one_fault(model, copy):
+    (copy / "tokenizer.json").write_text('{"model": {"type": "nonsense"}}')
+    (fault,) = check_room(
+        Model(path=str(copy), template="tokenizer"), Problems(lab=LabProblems(n=3), gold="lab"), Sampling(), "x", "problems"
+    )
+    assert fault.key == "model.path"
+    assert "no tokenizer could be loaded" in fault.valid
 
 
 def test_a_plain_template_needs_no_chat_template(model, copy):

@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "draws", "records", "cleaning", "decontamination", "edits", "http"},
     {"config", "formats", "answers", "selection"},
     {"context", "prompts", "lab", "pipeline"},
-    {"store", "templates", "data"},
+    {"store", "templates", "data", "traces"},
     {"rows", "models", "tracking"},
     {"generation", "training", "scoring", "analysis"},
     {"oracle", "export"},

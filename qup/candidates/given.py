@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,8 +15,8 @@ from qup.candidates.problems import ProblemSet
 from qup.candidates.table import Part, build
 from qup.config.schema import Source
 from qup.errors import InputError
-from qup.formats import read_local
 from qup.store import Artifact
+from qup.traces import read_traces
 
 
 @dataclass(frozen=True)
@@ -61,25 +60,6 @@ def file_traces(source: Source, solvable: ProblemSet, problems: Artifact) -> Giv
         "without_trace": sum(not own for own in found),
     }
     return Given(found, counts)
-
-
-def read_traces(source: Source) -> tuple[list[str], list[str]]:
-    """Ids (as strings) and texts of `source.path`; raises InputError naming the file, the row and the column."""
-    found = read_local(Path(source.path), [source.id, source.text], split="train")
-    for column, setting in ((source.id, "source.id"), (source.text, "source.text")):
-        if found.values and column not in found.columns:
-            raise InputError(f"{source.path}: no column {column!r} ({setting}); it has {', '.join(sorted(found.columns))}")
-    ids, texts = [], []
-    for number, entry in zip(found.numbers, found.values, strict=True):
-        identity, text = entry[source.id], entry[source.text]
-        if identity is None or not isinstance(text, str):
-            raise InputError(
-                f"{source.path}, row {number}: {source.id} and {source.text} have to be an id and a text, "
-                f"found {identity!r} and {type(text).__name__}"
-            )
-        ids.append(str(identity))
-        texts.append(text.encode("utf-8", "replace").decode())
-    return ids, texts
 
 
 def given_candidates(

@@ -30,19 +30,11 @@ from omegaconf.errors import OmegaConfBaseException
 from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, several_fault, stand_alone_loader, typed
 from qup.config.keys import counted, one_of
 from qup.config.schema import Config
-from qup.config.sections import Piece, Section, merge, misplaced, override
+from qup.config.sections import BROKEN, Piece, Section, merge, misplaced, override
 from qup.config.settle import Settler, default_study_name
 from qup.config.twins import register
+from qup.config.validate import Draft
 from qup.errors import ConfigError, Fault
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A cell as composed, before arms, seeds and study name are settled; None where it has faults."""
-
-    cell: Config | None
-    experiment: str | None
-    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,45 +77,42 @@ class Composer:
 
     def grid(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None) -> list[Config]:
         """A cell for each list of overrides. Raises ConfigError with the faults of all of them, each once."""
-        cells, faults = self.gather(lists, now=now)
+        drafts = self.gather(lists, now=now)
+        faults = [fault for draft in drafts for fault in draft.faults]
         if faults:
             raise ConfigError(counted(faults, len(lists)))
-        return [cell for cell in cells if cell is not None]
+        return [draft.cell for draft in drafts if draft.cell is not None]
 
-    def gather(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None) -> tuple[list[Config | None], list[Fault]]:
-        """The cells, None where one has faults, and the faults as often as they occur."""
+    def gather(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None) -> list[Draft]:
+        """A draft for each list of overrides, with arm, seeds and study name settled."""
         drafts = [self.draft(overrides) for overrides in lists]
         settler = Settler(default_study_name((draft.experiment for draft in drafts), now or datetime.now()))
-        cells: list[Config | None] = []
-        faults: list[Fault] = []
+        settled = []
         for draft in drafts:
-            found = list(draft.faults)
-            cell = None
             if draft.cell is not None:
-                cell, more = settler.settle(draft.cell)
-                found += more
-            cells.append(None if found else cell)
-            faults += found
-        return cells, faults
+                cell, faults = settler.settle(draft.cell)
+                draft = dataclasses.replace(draft, cell=cell, faults=(*draft.faults, *(faults if draft.chosen else ())))
+            settled.append(draft)
+        return settled
 
     def draft(self, overrides: Sequence[str]) -> Draft:
         """One cell without what is settled over a whole grid."""
         groups: dict[str, Override] = {}
         values: dict[str, list[Override]] = {}
         faults: list[Fault] = []
+        chosen = True
         for text in overrides:
             one = self.parse(text)
             if isinstance(one, Fault):
                 faults.append(one)
-            elif one.is_hydra_override():
-                continue
             elif self._is_group(one):
                 fault = self._group_fault(one)
                 if fault:
                     faults.append(fault)
-                else:
+                    chosen = chosen and one.is_hydra_override()
+                elif not one.is_hydra_override():
                     groups[one.get_key_element()] = one
-            else:
+            elif not one.is_hydra_override():
                 values.setdefault(one.key_or_group.split(".")[0], []).append(one)
         for name in [name for name in values if name not in SECTIONS]:
             faults += [fault for one in values.pop(name) for fault in misplaced(one)]
@@ -133,7 +122,7 @@ class Composer:
         interpolated = any(section.interpolated for section in base.sections.values()) or any("${" in text for text in overrides)
         if interpolated and not faults:
             return self._interpolated(overrides, base.experiment)
-        return self._assemble(base, values, faults)
+        return dataclasses.replace(self._assemble(base, values, faults), chosen=chosen)
 
     def parse(self, text: str) -> Override | Fault:
         """An override of the command line; a sweep where `text` is one."""
@@ -270,10 +259,11 @@ class Composer:
             key = (id(section), *(one.input_line for one in ones))
             if key not in self._applied:
                 sweeps = [_sweep_fault(one) for one in ones if one.is_sweep_override()]
-                self._applied[key] = (None, sweeps) if sweeps else override(section, ones)
+                self._applied[key] = (section.value, sweeps) if sweeps else override(section, ones)
             given[name], more = self._applied[key]
             faults += more
-        return Draft(None if faults else Config(**given), base.experiment, tuple(faults))
+        whole = all(value is not BROKEN for value in given.values())
+        return Draft(Config(**given) if whole else None, base.experiment, tuple(faults))
 
     def _interpolated(self, overrides: Sequence[str], experiment: str | None) -> Draft:
         try:

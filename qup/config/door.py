@@ -56,10 +56,13 @@ def from_hydra(config: DictConfig, hydra: DictConfig | None = None, *, now: date
     return cell
 
 
-def stand_alone_loader(conf: Path = CONF) -> ConfigLoaderImpl:
-    """Hydra's loader outside a Hydra application."""
+def stand_alone_loader(conf: Path = CONF, also: str | None = None) -> ConfigLoaderImpl:
+    """Hydra's loader outside a Hydra application; `also`: a further folder of configuration, as --config-dir names it."""
     version.setbase("1.3")
     register()
     setup_globals()
     JobRuntime.instance().set("name", "launch")
-    return ConfigLoaderImpl(create_config_search_path(str(conf)))
+    path = create_config_search_path(str(conf))
+    if also:
+        path.prepend("command-line", f"file://{Path(also).absolute()}", anchor="schema")
+    return ConfigLoaderImpl(path)

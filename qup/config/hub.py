@@ -13,11 +13,11 @@ TIMEOUT_S = 20.0
 class Hub:
     """Asks the hub for commits, each once; where it can't be reached, what was downloaded before tells."""
 
-    def __init__(self, api: Any = None) -> None:
-        """`api`: what has model_info and dataset_info; huggingface_hub's by default."""
+    def __init__(self, api: Any = None, *, reachable: bool = True) -> None:
+        """`api`: what has model_info and dataset_info; huggingface_hub's by default. Not `reachable`: it isn't asked."""
         self._api = api
         self._known: dict[tuple[str, str, str | None], str | None] = {}
-        self._reachable = True
+        self._reachable = reachable
 
     def commit(self, kind: str, name: str, revision: str | None) -> str | None:
         """The commit of a model or dataset at a revision; None where nobody can tell. InputError where there is none."""

@@ -7,7 +7,7 @@ has several lines), so that editing the file later changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from qup.config.checks import needs_oracle
 from qup.config.contents import Digests
 from qup.config.hub import Hub
 from qup.config.paths import local, missing
-from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Source
+from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Sampling, Source
 from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError
 
@@ -49,7 +49,7 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
     resolved = [resolver.cell(cell) for cell in cells]
     resolver.digests.save()
     if resolver.faults:
-        raise ConfigError(list({str(fault): fault for fault in resolver.faults}.values()))
+        raise ConfigError(_each_once(resolver.faults))
     if resolver.unresolved and not dry_run:
         names = "\n".join(f"  {line}" for line in resolver.unresolved)
         raise InputError(
@@ -59,6 +59,22 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
     return Resolved(resolved, resolver.unresolved)
 
 
+def file_faults(cells: Sequence[tuple[Config, Collection[str]]]) -> list[Fault]:
+    """What is wrong with the files and folders that cells name, each fault once; the hub isn't asked.
+
+    Beside each cell the sections that are left out, for their settings are at fault already.
+    """
+    resolver: _Resolver | None = None
+    for cell, but in cells:
+        resolver = resolver or _Resolver(Digests(Path(cell.store.dir)), Hub(reachable=False))
+        resolver.cell(cell, but)
+    return _each_once(resolver.faults) if resolver else []
+
+
+def _each_once(faults: Sequence[Fault]) -> list[Fault]:
+    return list({str(fault): fault for fault in faults}.values())
+
+
 class _Resolver:
     def __init__(self, digests: Digests, hub: Hub) -> None:
         self.digests = digests
@@ -66,18 +82,40 @@ class _Resolver:
         self.faults: list[Fault] = []
         self.unresolved: list[str] = []
         self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
+        self._roomy: dict[tuple[int, int, int], Any] = {}
 
-    def cell(self, cell: Config) -> Config:
-        return replace(
-            cell,
-            problems=self._once(self._problems, cell.problems, "problems"),
-            model=self._once(self._model, cell.model, "model"),
-            source=self._once(self._source, cell.source, "source"),
-            oracle=self._once(self._oracle, cell.oracle, "oracle") if needs_oracle(cell) else cell.oracle,
-            judge=self._once(self._oracle, cell.judge, "judge") if cell.stream.name != BASE else cell.judge,
-            reward={name: self._once(self._reward, reward, f"reward.{name}") for name, reward in cell.reward.items()},
-            evaluation=self._once(self._evaluation, cell.evaluation, "evaluation"),
-        )
+    def cell(self, cell: Config, but: Collection[str] = ()) -> Config:
+        """The cell with every section resolved, those `but` these."""
+        ways: dict[str, Callable[[Any, str], Any]] = {
+            "problems": self._problems,
+            "model": self._model,
+            "source": self._source,
+            "reward": self._rewards,
+            "evaluation": self._evaluation,
+        }
+        if needs_oracle(cell):
+            ways["oracle"] = self._oracle
+        if cell.stream.name != BASE:
+            ways["judge"] = self._oracle
+        made = replace(cell, **{name: self._once(way, getattr(cell, name), name) for name, way in ways.items() if name not in but})
+        if "model" not in but:
+            self._prompts(made, but)
+        return made
+
+    def _prompts(self, cell: Config, but: Collection[str]) -> None:
+        """Whether the prompts leave room to answer, once for each model, data and sampling."""
+        rooms: list[tuple[Problems | Benchmark, Sampling, str, str]] = []
+        if cell.stream.name != BASE and not {"problems", "rollouts"} & set(but):
+            rooms.append((cell.problems, cell.rollouts.sampling, "rollouts.sampling", "problems"))
+        if "evaluation" not in but:
+            evaluation = cell.evaluation
+            named = evaluation.benchmarks.items()
+            rooms += [(data, evaluation.sampling, "evaluation.sampling", f"evaluation.benchmarks.{name}") for name, data in named]
+        for data, sampling, key, of in rooms:
+            known = (id(cell.model), id(data), id(sampling))
+            if known not in self._roomy:
+                self._roomy[known] = (cell.model, data, sampling)
+                self._check("qup.models.check", "check_room", cell.model, data, sampling, key, of)
 
     def _once(self, make: Callable[[S, str], S], section: S, key: str) -> S:
         """`make(section, key)`, once for the same object; it is kept, so that its id is never used twice."""
@@ -113,18 +151,25 @@ class _Resolver:
             return model
         return self._located(model, key, "model", model.gguf_file)
 
+    def _rewards(self, rewards: dict[str, Reward], key: str) -> dict[str, Reward]:
+        return {name: self._once(self._reward, reward, f"{key}.{name}") for name, reward in rewards.items()}
+
     def _reward(self, reward: Reward, key: str) -> Reward:
         if reward.lab is not None or self._check("qup.models.check", "check_reward", reward, key):
             return reward
         return self._located(reward, key, "model")
 
     def _source(self, source: Source, key: str) -> Source:
-        return self._located(source, key, "file") if "file" in source.name.split("+") else source
+        if "file" not in source.name.split("+"):
+            return source
+        self._check("qup.traces", "check_traces", source, key)
+        return self._located(source, key, "file")
 
     def _oracle(self, oracle: Oracle, key: str) -> Oracle:
         if oracle.backend == "none":
             return oracle
         if oracle.backend == "recorded" and oracle.path:
+            self._check("qup.oracle.backends", "check_recording", oracle, key)
             oracle = self._located(oracle, key, "file")
         if oracle.backend == "vllm" and oracle.base_url is None:
             oracle = self._served(oracle, key)

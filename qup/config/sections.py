@@ -36,6 +36,10 @@ class Piece:
     root: DictConfig
 
 
+BROKEN: Any = object()
+"""Stands for a section that comes to nothing that could be judged."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A section as composed from files: OmegaConf's form, and the frozen one."""
@@ -43,6 +47,7 @@ class Section:
     name: str
     root: DictConfig
     value: Any
+    """BROKEN where it has faults or an interpolation."""
     faults: tuple[Fault, ...] = ()
     interpolated: bool = False
     """Some value refers to another one, so the section can't be composed by itself."""
@@ -60,13 +65,13 @@ def merge(name: str, pieces: Sequence[Piece]) -> Section:
     OmegaConf.set_struct(root, True)
     interpolated = _has_interpolation(OmegaConf.to_container(root, resolve=False))
     if faults or interpolated:
-        return Section(name, root, None, tuple(faults), interpolated)
+        return Section(name, root, BROKEN, tuple(faults), interpolated)
     value, more = _frozen(name, root)
     return Section(name, root, value, tuple(more))
 
 
 def override(section: Section, overrides: Sequence[Override]) -> tuple[Any, list[Fault]]:
-    """The frozen section with value overrides applied in order, and the faults of all of them."""
+    """The frozen section with those value overrides applied, in order, that can be; and the faults of the others."""
     faults: list[Fault] = []
     kept = []
     for one in overrides:
@@ -80,16 +85,15 @@ def override(section: Section, overrides: Sequence[Override]) -> tuple[Any, list
         for one in overrides:
             value = _replaced(value, one.key_or_group.split(".")[1:], one, wrong)
         if value is not _MISSED:
-            return (None, faults + wrong) if faults or wrong else (value, [])
+            return value, faults + wrong
     root = copy.deepcopy(section.root)
     for one in overrides:
         try:
             ConfigLoaderImpl._apply_overrides_to_config([one], root)
         except (HydraException, OmegaConfBaseException, AttributeError, AssertionError) as error:
             faults += _unreachable(section.value, one) or [_override_fault(error, one)]
-    if faults:
-        return None, faults
-    return _frozen(section.name, root)
+    value, more = _frozen(section.name, root)
+    return value, faults or more
 
 
 def misplaced(one: Override) -> list[Fault]:
@@ -231,9 +235,9 @@ def _frozen(name: str, root: DictConfig) -> tuple[Any, list[Fault]]:
         plain = typing.cast(dict[str, Any], OmegaConf.to_container(root, resolve=True, throw_on_missing=True))
         return getattr(build(Config, plain), name), []
     except ConfigError as error:
-        return None, list(error.faults)
+        return BROKEN, list(error.faults)
     except OmegaConfBaseException as error:
-        return None, [Fault(getattr(error, "full_key", None) or name, "???", _first_line(error))]
+        return BROKEN, [Fault(getattr(error, "full_key", None) or name, "???", _first_line(error))]
 
 
 def _merge_fault(error: OmegaConfBaseException, origin: str) -> Fault:

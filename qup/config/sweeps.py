@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
 from qup.config.compose import Composer
-from qup.config.door import CONF
-from qup.config.keys import counted
+from qup.config.door import CONF, stand_alone_loader
 from qup.config.schema import Config
-from qup.config.validate import grid_faults
+from qup.config.validate import refuse_faulty
 from qup.errors import ConfigError, Fault
 
 EXPERIMENT = "experiment"
@@ -68,7 +66,7 @@ def _axes(composer: Composer, overrides: Sequence[str], faults: list[Fault]) -> 
 def _grids(composer: Composer, chosen: Sequence[str], fixed: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     """The grids that an experiment and the fixed overrides set; one empty grid where they set none.
 
-    Where the overrides have faults, the experiment alone is asked: the cells will tell the faults.
+    Where the overrides come to nothing whole, the experiment alone is asked: the cells will tell the faults.
     """
     own = [text for text in fixed if text.lstrip("+").startswith("study.grids")]
     for overrides in ([*chosen, *fixed], [*chosen, *own]):
@@ -90,19 +88,14 @@ def _text(value: Any) -> str:
 
 def checked_grid(composer: Composer, lists: Sequence[Sequence[str]], *, launcher: str = "local") -> list[Config]:
     """The cells of a grid. Raises ConfigError with what can't be composed and what can't be run, of all cells."""
-    cells, faults = composer.gather(lists)
-    whole = [cell for cell in cells if cell is not None]
-    found = counted(faults, len(lists))
-    if whole or not found:
-        found += grid_faults(whole, launcher=launcher, of=len(lists))
-    if found:
-        raise ConfigError(found)
-    return whole
+    drafts = composer.gather(lists)
+    refuse_faulty(drafts, launcher=launcher)
+    return [draft.cell for draft in drafts if draft.cell is not None]
 
 
-def diagnose(overrides: Sequence[str], *, multirun: bool, conf: Path = CONF) -> list[Fault]:
-    """Everything wrong with a command line that Hydra refused at its first fault."""
-    composer = Composer.over(conf)
+def diagnose(overrides: Sequence[str], *, multirun: bool, config_dir: str | None = None) -> list[Fault]:
+    """Everything wrong with a command line that was refused at its first fault; `config_dir` as --config-dir names it."""
+    composer = Composer(stand_alone_loader(CONF, config_dir), overrides)
     try:
         checked_grid(composer, expand(composer, overrides) if multirun else [list(overrides)])
     except ConfigError as error:

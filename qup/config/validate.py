@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qup.config.checks import cross_faults
 from qup.config.fingerprint import plain
 from qup.config.keys import counted, one_of
+from qup.config.resolve import file_faults
 from qup.config.schema import Config
 from qup.errors import ConfigError, Fault
 
@@ -17,33 +19,66 @@ SHARED = ("dir", "name", "dry_run", "extend", "wait", "code", "other_code", "max
 """Settings of `study` that hold for a whole grid and can't be swept."""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A cell as composed, and what is wrong with its overrides."""
+
+    cell: Config | None
+    """What the sound overrides come to; None where that is nothing whole."""
+    experiment: str | None = None
+    faults: tuple[Fault, ...] = ()
+    chosen: bool = True
+    """False where the choice of a group is unknown, so that its settings can't be judged against each other."""
+
+
 def faults(cell: Config, *, launcher: str = "local") -> list[Fault]:
-    """Everything wrong with one cell."""
-    return _Judge(launcher).faults(cell)
+    """Everything wrong with one cell's settings."""
+    return _Judge(launcher).faults(Draft(cell))
 
 
 def validate_grid(cells: Sequence[Config], *, launcher: str = "local") -> None:
-    """Raises ConfigError with all faults of all cells, each once with the number of cells that have it."""
-    found = grid_faults(cells, launcher=launcher)
-    if found:
-        raise ConfigError(found)
+    """Raises ConfigError as `refuse_faulty` does."""
+    refuse_faulty([Draft(cell) for cell in cells], launcher=launcher)
 
 
-def grid_faults(cells: Sequence[Config], *, launcher: str = "local", of: int | None = None) -> list[Fault]:
-    """The faults of all cells, each once, and those between cells; `of`: how many cells the grid has in all."""
+def grid_faults(cells: Sequence[Config], *, launcher: str = "local") -> list[Fault]:
+    """What is wrong with the settings of all cells, each fault once, and with cells beside each other."""
     judge = _Judge(launcher)
-    each = [fault for cell in cells for fault in judge.faults(cell)]
-    return [*counted(each, of or len(cells)), *_between(cells)]
+    return [*counted([fault for cell in cells for fault in judge.faults(Draft(cell))], len(cells)), *_between(cells)]
+
+
+def refuse_faulty(drafts: Sequence[Draft], *, launcher: str = "local") -> None:
+    """Raises ConfigError with all faults of all cells, each once with the number of cells that have it.
+
+    Where settings are at fault, the files that the others name are looked into as well; where none are, that is left
+    to `resolve_grid`, which reads them anyway.
+    """
+    judge = _Judge(launcher)
+    each = [[*draft.faults, *judge.faults(draft)] for draft in drafts]
+    sound = [draft.cell for draft in drafts if draft.cell is not None and not draft.faults]
+    found = counted([fault for own in each for fault in own], len(drafts))
+    if sound or not found:
+        found += _between(sound)
+    if found:
+        judged = [
+            (draft.cell, {fault.key.split(".")[0] for fault in own})
+            for draft, own in zip(drafts, each, strict=True)
+            if draft.cell is not None and draft.chosen
+        ]
+        raise ConfigError([*found, *file_faults(judged)])
 
 
 class _Judge:
-    """Judges cells of one grid; sections that cells share are judged once."""
+    """Judges the settings of one grid's cells; sections that cells share are judged once."""
 
     def __init__(self, launcher: str) -> None:
         self._launcher = launcher
         self._known: dict[tuple[str, int], tuple[list[Fault], Any]] = {}
 
-    def faults(self, cell: Config) -> list[Fault]:
+    def faults(self, draft: Draft) -> list[Fault]:
+        cell = draft.cell
+        if cell is None:
+            return []
         found: list[Fault] = []
         for field in dataclasses.fields(cell):
             value = getattr(cell, field.name)
@@ -51,7 +86,9 @@ class _Judge:
             if known not in self._known:
                 self._known[known] = (list(_field_faults(field, value, field.name)), value)
             found += self._known[known][0]
-        wrong = {fault.key for fault in found}
+        if not draft.chosen:
+            return found
+        wrong = {fault.key for fault in (*draft.faults, *found)}
         return found + [fault for fault in cross_faults(cell, self._launcher) if fault.key not in wrong]
 
 

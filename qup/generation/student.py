@@ -10,10 +10,18 @@ from typing import Any
 from qup.config.schema import Model, Sampling
 from qup.errors import InputError
 from qup.generation.records import Request, Sample
-from qup.models import context_length, decode_response, encode_prompt, load_configs, load_tokenizer, stop_ids, train_stop_id
-from qup.templates import messages, messages_hash, render, template_hash
-
-_LISTED = 10
+from qup.models import (
+    context_length,
+    decode_response,
+    encode_prompt,
+    load_configs,
+    load_tokenizer,
+    no_room,
+    stop_ids,
+    train_stop_id,
+    without_room,
+)
+from qup.templates import messages, messages_hash, template_hash
 
 
 @dataclass(frozen=True)
@@ -62,20 +70,7 @@ class Student:
         }
 
     def check_prompts(self, problems: Sequence[str], questions: Sequence[str], least: int) -> None:
-        """Raises InputError listing the problems whose prompt leaves fewer than `least` tokens of the context.
-
-        A prompt has no more tokens than bytes, so only the long ones are tokenised.
-        """
-        around = len(render(self.tokenizer, self.model.template, "").encode()) + 8
-        bad = []
-        for problem, question in zip(problems, questions, strict=True):
-            if len(question.encode("utf-8", "surrogatepass")) + around + least > self.context:
-                left = self.context - len(encode_prompt(self.tokenizer, self.model.template, question))
-                if left < least:
-                    bad.append(f"{problem} (leaves {max(left, 0)})")
+        """Raises InputError listing the problems whose prompt leaves fewer than `least` tokens of the context."""
+        bad = without_room(self.tokenizer, self.model.template, problems, questions, self.context, least)
         if bad:
-            more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-            raise InputError(
-                f"prompts of {len(bad)} problems leave fewer than sampling.min_new_tokens={least} of the context of {self.context} tokens: "
-                f"{', '.join(bad[:_LISTED])}{more}; leave them out, or lower min_new_tokens"
-            )
+            raise InputError(no_room(bad, self.context, f"sampling.min_new_tokens={least}"))

@@ -65,6 +65,13 @@ WEIGHTS = {"+": 0.36, "-": 0.36, "*2": 0.18, "*3": 0.1}
 MIN_START, MAX_START, MIN_OPERAND, MAX_OPERAND = 3, 20, 2, 9
 
 
+def longest_question(steps: int) -> int:
+    """A bound on the words of a question with so many steps; the lab's tokens are words."""
+    opening, question = (max(len(text.split()) for text in texts) for texts in (OPENINGS, QUESTIONS))
+    event = max(len(text.split()) for texts in EVENTS.values() for text in texts)
+    return opening + steps * (max(len(text.split()) for text in SENTENCES) - 1 + event) + question
+
+
 def _pattern(text: str) -> re.Pattern[str]:
     slots = {"{name}": r"(?P<name>\S+)", "{s}": r"(?P<s>\d+)", "{b}": r"(?P<b>\d+)", "{item}": r"(?P<item>\S+)"}
     return re.compile(re.sub(r"\{\w+\}", lambda slot: slots[slot[0]], text.replace(".", r"\.")))

@@ -33,7 +33,6 @@ POOL = 8
 MUON_LR, ADAM_LR, WARMUP = 0.006, 3e-3, 0.02
 PERIODS = (2, 5, 10, 20, 50, 100, 200, 400)
 CHECKPOINT_S = 10.0
-MAX_LENGTH = 256
 
 
 def trace(lab: LabStudent, rng: random.Random, ids: dict[str, int]) -> list[int]:
@@ -81,7 +80,7 @@ def new_model(lab: LabStudent, ids: dict[str, int]) -> Any:
         num_hidden_layers=lab.layers,
         num_attention_heads=lab.heads,
         num_key_value_heads=lab.heads,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=tokenizer.MAX_LENGTH,
         tie_word_embeddings=True,
         initializer_range=0.05,
         pad_token_id=ids["<pad>"],

@@ -16,6 +16,8 @@ from qup.lab import chains, styles
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+MAX_LENGTH = 256
+"""Positions of a lab student, prompt and response together."""
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>", "<user>", "<assistant>", "<system>")
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"

@@ -1,8 +1,8 @@
 """The student: loading it, and turning text into the ids it reads and back. Light until something is loaded."""
 
-from qup.models.check import check_model, check_reward
+from qup.models.check import check_model, check_reward, no_room
 from qup.models.load import context_length, load_configs, load_model, load_tokenizer, local_path, placed
-from qup.models.tokens import decode_response, encode_prompt, encode_response, stop_ids, train_stop_id
+from qup.models.tokens import decode_response, encode_prompt, encode_response, stop_ids, train_stop_id, without_room
 
 __all__ = [
     "check_model",
@@ -15,7 +15,9 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "local_path",
+    "no_room",
     "placed",
     "stop_ids",
     "train_stop_id",
+    "without_room",
 ]

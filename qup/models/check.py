@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from qup.config.paths import local, missing
-from qup.config.schema import Model, Reward
-from qup.errors import Fault
-from qup.models.load import gguf_path
+from qup.config.schema import Benchmark, Model, Problems, Reward, Sampling
+from qup.data import questions
+from qup.errors import Fault, InputError
+from qup.lab.chains import longest_question
+from qup.models.load import context_length, gguf_path, load_configs, load_tokenizer
+from qup.models.tokens import without_room
 from qup.templates import TEMPLATES
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 ONE_LABEL = ("skywork_v2", "sequence_classification")
 """Formats whose score is the one label of a sequence-classification model; without a word on labels transformers makes two."""
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+_LISTED = 10
 
 
 def check_model(model: Model) -> list[Fault]:
@@ -50,6 +55,43 @@ def check_reward(reward: Reward, key: str) -> list[Fault]:
     if reward.format in ONE_LABEL and labels != 1:
         return [Fault(f"{key}.path", reward.path, f"a model with {labels} labels; a reward model has one (num_labels=1)")]
     return []
+
+
+def check_room(model: Model, data: Problems | Benchmark, sampling: Sampling, key: str, of: str) -> list[Fault]:
+    """Problems whose prompt leaves fewer than `sampling.min_new_tokens` of the context.
+
+    `key` is where `sampling` stands, `of` where `data` does. Told where tokenizer and problems are at hand: of a hub name, or a GGUF file, which has to be dequantised first, the
+    stage tells it before anything is drawn. Loads the tokenizer only for a prompt that may be too long.
+    """
+    if model.lab is None and (gguf_path(model) is not None or local(model.path) is None or check_model(model)):
+        return []
+    least = sampling.min_new_tokens
+    try:
+        if model.lab is not None:
+            from qup.lab.tokenizer import MAX_LENGTH, build
+
+            context = min(model.context or MAX_LENGTH, MAX_LENGTH)
+            if data.lab is not None and longest_question(data.lab.max_steps) + 16 + least <= context:
+                return []
+            tokenizer = build()
+        else:
+            context = context_length(model, load_configs(model)[0])
+            tokenizer = load_tokenizer(model)
+        asked = questions(data)
+        bad = without_room(tokenizer, model.template, [one for one, _ in asked], [question for _, question in asked], context, least)
+    except InputError as error:
+        return [Fault("model.path", model.path, str(error).removeprefix(f"model.path={model.path}: "))]
+    return [Fault(f"{key}.min_new_tokens", least, f"{of}: {no_room(bad, context, str(least))}")] if bad else []
+
+
+def no_room(bad: Sequence[tuple[str, int]], context: int, least: str) -> str:
+    """What is wrong with problems that `without_room` gave."""
+    listed = ", ".join(f"{problem} (leaves {left})" for problem, left in bad[:_LISTED])
+    more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    return (
+        f"prompts of {len(bad)} problems leave fewer than {least} of the context of {context} tokens: {listed}{more}; "
+        "leave them out, or lower min_new_tokens"
+    )
 
 
 def _remote_code(model: Model) -> list[Fault]:

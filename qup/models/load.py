@@ -74,7 +74,7 @@ def load_tokenizer(model: Model, directory: Path | None = None) -> Any:
     place = placed(model, directory)
     try:
         return AutoTokenizer.from_pretrained(place.name, **place.arguments)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a malformed tokenizer.json is a bare Exception
         raise InputError(f"model.path={directory or model.path}: no tokenizer could be loaded ({_line(error)})") from None
 
 

@@ -34,6 +34,23 @@ def encode_prompt(tokenizer: Any, template: str, question: str) -> list[int]:
     return [*leading, *ids] if leading == [tokenizer.bos_token_id] else list(ids)
 
 
+def without_room(
+    tokenizer: Any, template: str, problems: Iterable[str], questions: Iterable[str], context: int, least: int
+) -> list[tuple[str, int]]:
+    """Problems whose prompt leaves fewer than `least` of `context` tokens, each with the tokens it leaves.
+
+    A prompt has no more tokens than bytes, so only the long ones are tokenised.
+    """
+    around = len(render(tokenizer, template, "").encode()) + 8
+    found = []
+    for problem, question in zip(problems, questions, strict=True):
+        if len(question.encode("utf-8", "surrogatepass")) + around + least > context:
+            left = context - len(encode_prompt(tokenizer, template, question))
+            if left < least:
+                found.append((problem, max(left, 0)))
+    return found
+
+
 def encode_response(tokenizer: Any, text: str, stop_id: int) -> list[int]:
     """Ids of a response: no special tokens added but its stop token at the end."""
     return [*tokenizer(text, add_special_tokens=False).input_ids, stop_id]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from qup.config.schema import Oracle
-from qup.errors import InputError
+from qup.errors import Fault, InputError
 from qup.oracle.asks import Request, digest, endpoint
 from qup.oracle.completions import Reply, read_completion, translate
 from qup.oracle.faults import Hopeless
@@ -153,6 +153,15 @@ class RecordedBackend:
         with self._files[number].open("rb") as file:
             file.seek(offset)
             return json.loads(file.read(length))
+
+
+def check_recording(oracle: Oracle, key: str) -> list[Fault]:
+    """What is wrong with the recorded answers; `key` is where `oracle` stands."""
+    try:
+        RecordedBackend(oracle)
+    except InputError as error:
+        return [Fault(f"{key}.path", oracle.path, str(error))]
+    return []
 
 
 def make_backend(oracle: Oracle, work: Path, gpus: str, stopping: Callable[[], bool]) -> Backend:

@@ -55,6 +55,23 @@ def write_json(path: Path, value: Any, *, compact: bool = False, sync: bool = Tr
         beside.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path, setting: str) -> None:
+    """Makes the folder that a setting names, and raises StoreError where nothing can be written there."""
+    probe = folder / f".probe.{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 4096)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreError(f"{setting}={folder}: the disk is full; free space or choose another {setting}") from None
+        raise StoreError(f"{setting}={folder}: not writable ({error.strerror}); choose a directory you may write to") from None
+    finally:
+        try:
+            probe.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
 @dataclass(frozen=True)
 class Record:
     """What goes into a manifest beside the data."""
@@ -80,20 +97,8 @@ class Store:
 
     def check_writable(self) -> None:
         """Raises StoreError where nothing can be written here, before anything is spent."""
-        probe = self.root / f".probe.{secrets.token_hex(4)}"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"\0" * 4096)
-            free = shutil.disk_usage(self.root).free
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise StoreError(f"store.dir={self.root}: the disk is full; free space or choose another store.dir") from None
-            raise StoreError(f"store.dir={self.root}: not writable ({error.strerror}); choose a directory you may write to") from None
-        finally:
-            try:
-                probe.unlink(missing_ok=True)
-            except OSError:
-                pass
+        check_writable(self.root, "store.dir")
+        free = shutil.disk_usage(self.root).free
         if free < MIN_FREE_BYTES:
             raise StoreError(
                 f"store.dir={self.root}: only {free >> 20} MiB left on this disk; at least {MIN_FREE_BYTES >> 20} MiB are needed"

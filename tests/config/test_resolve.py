@@ -191,9 +191,35 @@ def test_a_prompt_file_enters_by_its_text(composer: Composer, tmp_path: Path) ->
 
 def test_a_recorded_oracle_is_known_by_its_answers(composer: Composer, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
-    answers.write_text("{}\n")
+    answers.write_text('{"key": "k", "answer": "x"}\n')
     cell = composer.cell(["stream=oracle_refined", "oracle=recorded", f"oracle.path={answers}"])
     assert resolve(cell, tmp_path / "store").oracle.content == Digests(tmp_path).of(answers)
+
+
+def test_files_of_traces_and_of_recorded_answers_are_looked_into(composer: Composer, tmp_path: Path) -> None:
+    traces, answers = tmp_path / "traces.jsonl", tmp_path / "answers.jsonl"
+    traces.write_text('{"problem_id": 1, "text": "x"}\n{"problem_id": 2}\n')
+    answers.write_text('{"messages_sha256": "ab", "answer": "x"}\n{"answer": 3}\n')
+    cell = composer.cell(["source=file", f"source.path={traces}", "refinement=refine", "oracle=recorded", f"oracle.path={answers}"])
+    with pytest.raises(ConfigError) as caught:
+        resolve(cell, tmp_path / "store")
+    told = {fault.key: fault.valid for fault in caught.value.faults}
+    assert set(told) == {"source.path", "oracle.path"}
+    assert "row 2" in told["source.path"] and "row 2" in told["oracle.path"]
+
+
+def test_prompts_that_leave_no_room_are_told_once_for_each_data_set(composer: Composer, tmp_path: Path) -> None:
+    tight = ["model.context=48", "trainer.max_length=48"]
+    cells = composer.grid([[*tight, f"seed={seed}", f"stream={stream}"] for seed in (1, 2) for stream in ("slm_rft", "base")])
+    with pytest.raises(ConfigError) as caught:
+        resolve_grid(cells, tmp_path / "store")
+    told = [(fault.key, fault.valid.partition(":")[0]) for fault in caught.value.faults]
+    assert told == [
+        ("rollouts.sampling.min_new_tokens", "problems"),
+        ("evaluation.sampling.min_new_tokens", "evaluation.benchmarks.two_steps"),
+        ("evaluation.sampling.min_new_tokens", "evaluation.benchmarks.three_steps"),
+        ("evaluation.sampling.min_new_tokens", "evaluation.benchmarks.four_steps"),
+    ]
 
 
 def test_a_folder_is_known_by_names_and_bytes_without_hidden_files(tmp_path: Path) -> None:

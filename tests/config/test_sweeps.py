@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from qup.config.compose import Composer
@@ -98,8 +100,60 @@ def test_what_cannot_be_composed_and_what_cannot_be_run_are_told_together(compos
         checked_grid(composer, expand(composer, ["trainer.lr=abc,0,1e-3", "stream=oracle_refined,base", "oracle=none"]))
     assert {(fault.key, fault.valid.rpartition("[")[2]) for fault in caught.value.faults} == {
         ("trainer.lr", "2 of 6 cells]"),
-        ("oracle", "2 of 6 cells]"),
+        ("oracle", "3 of 6 cells]"),
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (["trainer.lrr=1", "trainer.lr=0", "oracle=none", "stream=style_aligned"], {"trainer.lrr", "trainer.lr", "oracle"}),
+        (["trainer.lr=abc", "trainer.batch_size=0", "lr=3"], {"trainer.lr", "trainer.batch_size", "lr"}),
+        (["stream=slm_rft", "source=oracle", "rollouts.sampling.n=0"], {"source", "rollouts.sampling.n"}),
+        (
+            ["evaluation.benchmarks={two_steps: {limt: 3}}", "evaluation.timeout_s=0"],
+            {"evaluation.benchmarks.two_steps.limt", "evaluation.timeout_s"},
+        ),
+    ],
+    ids=str,
+)
+def test_faults_of_every_kind_in_one_cell_are_told_together(composer: Composer, overrides: list[str], keys: set[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked_grid(composer, [overrides])
+    assert {fault.key for fault in caught.value.faults} == keys
+
+
+def test_settings_are_not_judged_beside_a_group_whose_choice_is_unknown(composer: Composer) -> None:
+    """With problems=lab in its place the path would be a fault, and it is none."""
+    with pytest.raises(ConfigError) as caught:
+        checked_grid(composer, [["problems=mawpss", "problems.path=some/name", "trainer.lr=0"]])
+    assert {fault.key for fault in caught.value.faults} == {"problems", "trainer.lr"}
+
+
+def test_files_are_looked_into_where_settings_are_at_fault(composer: Composer, tmp_path: Path) -> None:
+    bad, worse = tmp_path / "bad.jsonl", tmp_path / "worse.jsonl"
+    bad.write_text('{"input": "1+1?", "target": 2}\n{oops\n')
+    worse.write_text("")
+    base = ["problems=mawps", "judge=none", "reward=[lab_steps]"]
+    lists = [[*base, f"problems.path={bad}", "trainer.lr=0"], [*base, f"problems.path={worse}"], [*base, "problems.path=gone.jsonl"]]
+    with pytest.raises(ConfigError) as caught:
+        checked_grid(composer, lists)
+    told = {(fault.key, fault.value): fault.valid for fault in caught.value.faults}
+    assert set(told) == {
+        ("trainer.lr", 0.0),
+        ("problems.path", "gone.jsonl"),
+        ("problems.path", str(bad)),
+        ("problems.path", str(worse)),
+    }
+    assert "row 2: not valid JSON" in told["problems.path", str(bad)]
+
+
+def test_diagnose_reads_a_further_folder_of_configuration(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "mine.yaml").write_text("objective: dft\n")
+    assert [fault.key for fault in diagnose(["trainer=mine", "lr=3"], multirun=False, config_dir=str(tmp_path))] == ["lr"]
+    searched = ["trainer=mine", "lr=3", f"hydra.searchpath=[file://{tmp_path}]"]
+    assert [fault.key for fault in diagnose(searched, multirun=True)] == ["lr"]
 
 
 def test_diagnose_tells_what_is_wrong_with_a_command_line() -> None:
