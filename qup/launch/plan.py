@@ -44,6 +44,8 @@ class Plan:
     """Stages that nothing missing depends on: neither stored results wanted nor to be run."""
     other_code: list[Ref]
     """Stored results that other code of the same stage version made."""
+    cluster: str
+    """Whose resources the stages ask for."""
 
     def totals(self) -> dict[str, Any]:
         """Sums over the stages to run, and counts."""
@@ -85,6 +87,7 @@ class Plan:
         return {
             "study": self.study,
             "store": str(self.store.root),
+            "cluster": self.cluster,
             "cells": [{"label": cell.label, "stages": cell.stages, "merged": cell.merged} for cell in self.graph.cells],
             "stages": [self._stage_json(node) for node in self.graph.nodes.values()],
             "totals": self.totals(),
@@ -176,6 +179,7 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         to_run=to_run,
         idle=set(graph.nodes) - stored - set(to_run),
         other_code=other_code,
+        cluster=first.cluster.name,
     )
 
 
