@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from qup.config import views
-from qup.config.schema import Oracle, Problems, Resources
+from qup.config.paths import local
+from qup.config.schema import Benchmark, Oracle, Problems, Resources
+from qup.formats import count_local
 from qup.pipeline.graph import Graph, Node, Ref
 from qup.store import Store
 
-ASSUMED_PROBLEMS = 100_000
+ASSUMED_PROBLEMS, ASSUMED_BENCHMARK = 100_000, 500
 """Rows of a data set that cannot be counted from here."""
 ASSUMED_SOLVABLE = 0.34
 """Share of problems with a correct rollout (the study's 34k of 100k)."""
@@ -73,18 +75,15 @@ def gpu_count(resources: Resources) -> int:
     return resources.nodes * int(resources.gpus.rpartition(":")[2] or 0)
 
 
-def count_rows(problems: Problems) -> int:
-    """Rows of the problem set, without loading it; a stated guess where it can't be counted."""
-    if problems.lab is not None:
-        rows = problems.lab.n
+def count_rows(data: Problems | Benchmark) -> int:
+    """Rows of a data set, without loading it; a stated guess where it can't be counted from here."""
+    if data.lab is not None:
+        rows = data.lab.n
     else:
-        path = Path(problems.path)
-        if path.suffix == ".jsonl" and path.is_file():
-            with path.open("rb") as stream:
-                rows = sum(1 for line in stream if line.strip())
-        else:
-            rows = ASSUMED_PROBLEMS
-    return min(rows, problems.limit or rows)
+        path = local(data.path)
+        found = count_local(path, data.split) if path is not None else None
+        rows = found if found is not None else ASSUMED_PROBLEMS if isinstance(data, Problems) else ASSUMED_BENCHMARK
+    return min(rows, data.limit or rows)
 
 
 class Estimator:
@@ -134,8 +133,7 @@ class Estimator:
         if known is not None:
             size = known
         elif ref.kind == "problems":
-            view = node.view.problems
-            size = float(self._rows.setdefault(id(view), count_rows(view)))
+            size = float(self._count(node.view.problems))
         elif ref.kind == "solvable":
             size = self._size(node.inputs["problems"]) * (
                 0.9 if _is_lab(self.graph.nodes[node.inputs["rollouts"]].view) else ASSUMED_SOLVABLE
@@ -150,6 +148,11 @@ class Estimator:
             size = 0.0
         self._problems[ref] = size
         return size
+
+    def _count(self, data: Problems | Benchmark) -> int:
+        if id(data) not in self._rows:
+            self._rows[id(data)] = count_rows(data)
+        return self._rows[id(data)]
 
     def _stored_count(self, ref: Ref) -> float | None:
         if ref.kind not in ("problems", "solvable", "aligned"):
@@ -190,7 +193,7 @@ class Estimator:
             case "train":
                 return self._size(self.graph.nodes[node.inputs["stream"]].inputs["aligned"]) * float(view.trainer.epochs)
             case "evaluate":
-                rows = sum(_benchmark_rows(benchmark) for benchmark in view.evaluation.benchmarks.values())
+                rows = sum(self._count(benchmark) for benchmark in view.evaluation.benchmarks.values())
                 return float(rows * view.evaluation.sampling.n)
             case _:
                 return self._size(node.ref)
@@ -237,15 +240,6 @@ class Estimator:
             if len(rates) == RECENT:
                 break
         return sorted(rates)[len(rates) // 2] if rates else None
-
-
-def _benchmark_rows(benchmark: Any) -> int:
-    rows = benchmark.lab.n if benchmark.lab is not None else 500
-    path = Path(benchmark.path) if benchmark.path else None
-    if path is not None and path.suffix == ".jsonl" and path.is_file():
-        with path.open("rb") as stream:
-            rows = sum(1 for line in stream if line.strip())
-    return min(rows, benchmark.limit or rows)
 
 
 def _is_lab(view: Any) -> bool:

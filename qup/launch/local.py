@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -14,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from qup.errors import QupError
 from qup.launch.costs import gpu_count
 from qup.launch.display import Display
 from qup.launch.jobs import job_of
@@ -50,28 +52,38 @@ class Zygote:
         self._pending = b""
 
     def send(self, message: dict[str, Any]) -> None:
-        """One request."""
+        """One request; raises QupError where the zygote is gone."""
         assert self.process.stdin is not None
-        self.process.stdin.write((json.dumps(message) + "\n").encode())
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write((json.dumps(message) + "\n").encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
 
     def receive(self, timeout: float) -> list[dict[str, Any]]:
-        """What has been answered within `timeout` seconds; raises RuntimeError where the zygote is gone."""
+        """What has been answered within `timeout` seconds; raises QupError where the zygote is gone."""
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], timeout)
         if not ready:
             return []
         data = os.read(self.process.stdout.fileno(), 1 << 16)
         if not data:
-            raise RuntimeError(f"the process that starts stages ended unexpectedly; see {self._log.name}")
+            raise self._gone()
         self._pending += data
         *lines, self._pending = self._pending.split(b"\n")
         return [json.loads(line) for line in lines]
 
+    def _gone(self) -> QupError:
+        return QupError(
+            f"the process that starts stages ended unexpectedly (out of memory, perhaps), and the stages with it; see {self._log.name}. "
+            "The same command goes on from here"
+        )
+
     def close(self) -> None:
         """Ends the zygote and, with it, whatever still runs below it."""
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -200,12 +212,13 @@ class LocalRun:
 
     def _stop_children(self, zygote: Zygote) -> None:
         for pid in self.pids.values():
-            zygote.send({"signal": int(signal.SIGTERM), "pid": pid})
+            with contextlib.suppress(QupError):
+                zygote.send({"signal": int(signal.SIGTERM), "pid": pid})
         deadline = time.monotonic() + GRACE_S
         while self.pids and time.monotonic() < deadline:
             try:
                 messages = zygote.receive(0.2)
-            except RuntimeError:
+            except QupError:
                 return
             for message in messages:
                 if "ended" in message:

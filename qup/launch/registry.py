@@ -53,30 +53,44 @@ def open_study(cells: Sequence[Config]) -> tuple[Path, list[Config]]:
 
 def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> None:
     """Registers the study and links it from study.dir. `given` are the cells before names became content."""
+    write_json(plan.study_dir / "study.json", _record(plan, given, resolved), compact=True)
+    link_study(Path(given[0].study.dir), plan.study_dir)
+
+
+def write_dry(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> Path:
+    """Writes the plan of a dry run, and for `qup explain` its record, where no study of that name is; returns the plan's path."""
+    folder = Path(given[0].study.dir) / plan.study
+    if not (folder / "study.json").exists() or is_dry(folder):
+        write_json(folder / "study.json", {**_record(plan, given, resolved), "dry_run": True}, compact=True)
+    write_json(folder / "plan.json", plan.as_json())
+    return folder / "plan.json"
+
+
+def is_dry(folder: Path) -> bool:
+    """Whether a study's folder holds what a dry run wrote: nothing of it is registered or has run."""
+    record = read_study(folder)
+    return record is not None and bool(record.get("dry_run"))
+
+
+def _record(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> dict[str, Any]:
     by_identity = {id(cell): plain(original) for cell, original in zip(resolved, given, strict=True)}
-    first = given[0]
-    write_json(
-        plan.study_dir / "study.json",
-        {
-            "name": plan.study,
-            "store": str(plan.store.root),
-            "grid": grid_identity(given),
-            "cells": [
-                {
-                    "label": cell.label,
-                    "given": by_identity[id(cell.config)],
-                    "config": plain(cell.config),
-                    "stages": cell.stages,
-                    "wanted": [str(ref) for ref in cell.wanted],
-                    "merged": cell.merged,
-                }
-                for cell in plan.graph.cells
-            ],
-            "nodes": {str(ref): [str(parent) for parent in node.inputs.values()] for ref, node in plan.graph.nodes.items()},
-        },
-        compact=True,
-    )
-    link_study(Path(first.study.dir), plan.study_dir)
+    return {
+        "name": plan.study,
+        "store": str(plan.store.root),
+        "grid": grid_identity(given),
+        "cells": [
+            {
+                "label": cell.label,
+                "given": by_identity[id(cell.config)],
+                "config": plain(cell.config),
+                "stages": cell.stages,
+                "wanted": [str(ref) for ref in cell.wanted],
+                "merged": cell.merged,
+            }
+            for cell in plan.graph.cells
+        ],
+        "nodes": {str(ref): [str(parent) for parent in node.inputs.values()] for ref, node in plan.graph.nodes.items()},
+    }
 
 
 def link_study(shown: Path, folder: Path) -> None:
@@ -88,9 +102,9 @@ def link_study(shown: Path, folder: Path) -> None:
         if link.readlink() == Path(target):
             return
         link.unlink()
-    elif link.is_dir() and {entry.name for entry in link.iterdir()} <= {"plan.json"}:
-        # a dry run was here before
-        (link / "plan.json").unlink(missing_ok=True)
+    elif link.is_dir() and {entry.name for entry in link.iterdir()} <= {"plan.json", "study.json"} and is_dry(link):
+        for name in ("plan.json", "study.json"):
+            (link / name).unlink(missing_ok=True)
         link.rmdir()
     elif link.exists():
         raise QupError(f"study.dir={shown}: {link} is there and is not a study; move it away or choose another study.name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,10 +13,15 @@ from rich.table import Table
 
 from qup.errors import CorruptArtifact, InputError
 from qup.launch.registry import read_study
+from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
 from qup.store.lease import holder_is_dead, read_lease
 
+_KEY = re.compile(r"[0-9a-f]{20}")
+_ENTRY = re.compile(r"\.?(trash\.)*[0-9a-f]{20}(\..+)?")
+"""An artifact's folder, or what an unfinished or removed one is called."""
+_SET_ASIDE = re.compile(r"\w+-[0-9a-f]{20}-.+")
 IN_USE_S = 24 * 3600.0
 """A claim whose file has not changed for so long belongs to nobody."""
 
@@ -63,9 +69,9 @@ def show_artifact(store: Store, name: str, console: Console) -> int:
 def verify_artifacts(store: Store, console: Console) -> int:
     """Compares every byte; exit status 1 where something is corrupt."""
     sound, corrupt = 0, []
-    for folder in store.stage_folders():
-        for entry in sorted(folder.iterdir()):
-            if not entry.is_dir() or "." in entry.name:
+    for folder in [store.root / kind for kind in KINDS]:
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if not entry.is_dir() or not _KEY.fullmatch(entry.name):
                 continue
             try:
                 artifact = Artifact.load(folder.name, entry.name, entry)
@@ -94,9 +100,10 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
     """Removes artifacts and unfinished work that nothing registered or running needs, and what was set aside as corrupt."""
     needed = needed_refs(store)
     freed = count = 0
-    for folder in [*store.stage_folders(), *([store.corrupt] if store.corrupt.is_dir() else [])]:
-        for entry in sorted(folder.iterdir()):
-            if not entry.is_dir() or entry.name == ".identity":
+    for folder in [store.root / kind for kind in KINDS] + [store.corrupt]:
+        ours = _SET_ASIDE if folder == store.corrupt else _ENTRY
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if not entry.is_dir() or not ours.fullmatch(entry.name):
                 continue
             ref = Ref(folder.name, entry.name.lstrip(".").partition(".")[0])
             if folder != store.corrupt and (ref in needed or _claimed(store, ref)):

@@ -19,10 +19,10 @@ from qup.launch.display import make_console
 from qup.launch.local import LocalRun
 from qup.launch.plan import Plan, check_budget, make_plan
 from qup.launch.progress import duration
-from qup.launch.registry import open_study, rehearsal, write_study
+from qup.launch.registry import open_study, rehearsal, write_dry, write_study
 from qup.launch.weights import prune_weights
 from qup.store import Store
-from qup.store.store import write_json
+from qup.store.store import check_writable, write_json
 
 MAX_REPAIRS = 3
 """Times a launch goes back to recompute artifacts that turned out corrupt."""
@@ -51,6 +51,7 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
         rehearsed = launch(rehearsal(cells, first.study.rehearse), where, console)
         if rehearsed.status:
             raise QupError("the rehearsal failed, so the study was not started; mend it and launch again")
+    check_writable(Path(first.study.dir), "study.dir")
     if not first.study.dry_run:
         Store(first.store.dir).check_writable()
     folder, given = open_study(cells)
@@ -64,9 +65,7 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
             f"[yellow]not resolved to a commit, for the hub can't be reached:[/] {escape(str(name))}", highlight=False, soft_wrap=True
         )
     if first.study.dry_run:
-        path = Path(first.study.dir) / plan.study / "plan.json"
-        write_json(path, plan.as_json())
-        console.print(f"plan written to {path}; nothing was run")
+        console.print(f"plan written to {write_dry(plan, given, resolved)}; nothing was run")
         return Outcome(0, tuple(None for _ in cells))
     check_budget(plan, first)
     write_study(plan, given, resolved)

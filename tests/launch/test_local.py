@@ -1,6 +1,7 @@
 """The local launcher on real processes; stages are recordings."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -109,6 +110,27 @@ def test_kill_minus_nine_of_the_launcher_leaves_nothing_running_and_loses_nothin
     assert kinds_run(overlay, "ended")["student"] == 1
 
 
+def test_a_launcher_whose_helper_is_killed_says_so_and_the_next_run_goes_on(overlay):
+    overlay.order("rollouts", sleep=60)
+    process = overlay.popen(GRID, "local")
+    deadline = time.monotonic() + 60
+    while not [entry for entry in overlay.runs() if entry["kind"] == "rollouts"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (helper,) = [
+        pid for pid in children_of(overlay) if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(process.pid)
+    ]
+    os.kill(helper, signal.SIGKILL)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "ended unexpectedly" in out and "zygote.log" in out
+    assert "Traceback" not in out
+    overlay.forget("rollouts")
+    status, out = overlay.launch(GRID)
+    assert status == 0, out
+    assert kinds_run(overlay, "ended")["student"] == 1
+
+
 def test_a_killed_stage_is_told_from_a_failing_one(overlay):
     overlay.order("aligned", kill=True)
     status, out = overlay.launch(GRID)
@@ -159,6 +181,7 @@ def test_a_dry_run_writes_the_plan_and_runs_nothing(overlay):
     assert status == 0, out
     plan = json.loads((overlay.work / "multirun" / "test" / "plan.json").read_text())
     assert len(plan["cells"]) == 5
+    assert plan["cluster"] == "local"
     assert plan["totals"]["to_run"] == len(plan["stages"]) > 10
     stage = plan["stages"][0]
     assert {"key", "name", "state", "inputs", "cells", "resources", "cost"} <= stage.keys()
