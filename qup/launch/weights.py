@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from qup.launch.plan import Plan
+from qup.launch.registry import read_study
 from qup.pipeline.graph import Ref
+from qup.store import Store
 from qup.store.store import write_json
 
 
 def prune_weights(plan: Plan, keep: str) -> list[Ref]:
     """Takes away weights that `keep` (all | best | none) does not want. Figures and curves stay.
 
-    Weights another study registered in this store needs for an evaluation still to come are left alone,
-    because only evaluated ones are taken.
+    Weights that a study registered in this store needs for an evaluation still to come are left alone.
     """
     if keep == "all":
         return []
-    best = _best(plan) if keep == "best" else set()
+    best = (_best(plan) if keep == "best" else set()) | awaited(plan.store)
     pruned = []
     for cell in plan.graph.cells:
         key = cell.stages.get("train")
@@ -35,6 +36,18 @@ def prune_weights(plan: Plan, keep: str) -> list[Ref]:
         _drop_weights(artifact.path, artifact.manifest)
         pruned.append(ref)
     return pruned
+
+
+def awaited(store: Store) -> set[Ref]:
+    """Train stages that some registered study has yet to evaluate."""
+    found: set[Ref] = set()
+    for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
+        record = read_study(folder)
+        for name, parents in (record["nodes"] if record else {}).items():
+            ref = Ref.parse(name)
+            if ref.kind == "evaluate" and not store.exists(*ref):
+                found.update(parent for parent in map(Ref.parse, parents) if parent.kind == "train")
+    return found
 
 
 def _best(plan: Plan) -> set[Ref]:
