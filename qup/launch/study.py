@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qup.config.schema import Config
-from qup.errors import QupError
+from qup.errors import QupError, StoreError
 from qup.launch.display import make_console
 from qup.launch.local import LocalRun
 from qup.launch.plan import Plan, check_budget, make_plan
@@ -113,6 +113,8 @@ def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Con
         )
         plan = make_plan(resolved, plan.study_dir)
         run = None
+    else:
+        raise StoreError(f"store.dir={plan.store.root}: artifacts turn out corrupt again and again; the disk or the network may be faulty")
     if not ran and not plan.to_run:
         console.print("everything is stored: nothing was computed")
     prune_weights(plan, first.store.keep_weights)

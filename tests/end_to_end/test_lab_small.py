@@ -133,8 +133,4 @@ def test_any_setting_from_the_command_line_makes_only_what_it_changes(study):
 
 def test_kills_at_random_instants_change_no_byte_of_the_table(study, tmp_path):
     folder, _ = study
-    hits = disturbed(tmp_path, kills=3, seed=1, longest_s=40.0)
-    status, out = launch(tmp_path)
-    assert status == 0, out
-    assert hits >= 1
-    assert cells(tmp_path) == cells(folder)
+    assert set(disturbed(tmp_path, kills=3, seed=1, longest_s=40.0)) == {cells(folder)}

@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from qup.config.schema import Study
+from qup.errors import StoreError
+from qup.launch import study
+from qup.launch.plan import make_plan
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay
 
@@ -257,3 +261,12 @@ def test_stages_run_the_code_that_planned_them_wherever_the_command_was_given(ov
     status, out = overlay.launch([cell("base")])
     assert status == 0, out
     assert overlay.runs("ended"), "the recordings are in the copy alone"
+
+
+def test_a_store_that_spoils_whatever_is_written_is_an_error_in_the_end(tmp_path, monkeypatch):
+    plan = make_plan([cell("base")], tmp_path / "study")
+    plan.to_run.clear()
+    monkeypatch.setattr(study, "make_plan", lambda resolved, folder: plan)
+    monkeypatch.setattr(study, "_unreadable", lambda plan: [("evaluate", "k")])
+    with pytest.raises(StoreError, match="corrupt again and again"):
+        study.run_here(plan, [cell("base")], cell("base"), Console(quiet=True))
