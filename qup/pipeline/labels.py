@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from qup.config.fingerprint import plain
 from qup.config.schema import Config
+
+APART = 3
+"""Most settings that a label tells two cells apart by, beyond those of `_DIMENSIONS`."""
 
 _DIMENSIONS: dict[str, Callable[[Config], object]] = {
     "oracle": lambda cell: cell.oracle.name,
@@ -37,7 +42,10 @@ def _stem(cell: Config) -> str:
 
 
 def cell_labels(cells: Sequence[Config]) -> list[str]:
-    """One label a cell; equal settings within a study are left out, and what is still equal is numbered."""
+    """One label a cell; equal settings within a study are left out.
+
+    Of cells that are still equal the first keeps the label, the others say what tells them from it, or are numbered.
+    """
     varying = [name for name, read in _DIMENSIONS.items() if len({read(cell) for cell in cells}) > 1]
     groups: dict[str, list[int]] = {}
     stems = [_stem(cell) for cell in cells]
@@ -46,9 +54,25 @@ def cell_labels(cells: Sequence[Config]) -> list[str]:
     labels = [""] * len(cells)
     for stem, members in groups.items():
         told = [name for name in varying if len({_DIMENSIONS[name](cells[i]) for i in members}) > 1]
-        seen: dict[str, int] = {}
+        seen: dict[str, list[int]] = {}
         for i in members:
             label = "/".join([stem, *(f"{name}={_DIMENSIONS[name](cells[i])}" for name in told)])
-            seen[label] = seen.get(label, 0) + 1
-            labels[i] = label if seen[label] == 1 else f"{label}#{seen[label]}"
+            same = seen.setdefault(label, [])
+            same.append(i)
+            labels[i] = label if len(same) == 1 else f"{label}{_apart(cells[same[0]], cells[i]) or f'#{len(same)}'}"
     return labels
+
+
+def _apart(first: Config, cell: Config) -> str:
+    """`/key=value` for each setting in which a cell differs from another; "" where these are none, many or long."""
+    one, other = dict(_leaves(plain(first))), dict(_leaves(plain(cell)))
+    told = "".join(f"/{key}={value}" for key, value in other.items() if one.get(key) != value)
+    return told if 0 < told.count("=") <= APART and len(told) <= 100 else ""
+
+
+def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{at}.{name}" if at else name)
+    else:
+        yield at, value

@@ -170,3 +170,19 @@ def test_labels_tell_cells_apart():
     labels = [made.label for made in build_graph(grid).cells]
     assert len(set(labels)) == 4
     assert labels[0] == "lab_foreign/slm_rft/sft/lr=1e-05/seed=0"
+
+
+def test_a_label_names_what_no_column_of_the_table_does():
+    one = cell("slm_rft")
+    grid = [one, replace(one, trainer=replace(one.trainer, clip=0.5)), replace(one, trainer=replace(one.trainer, clip=0.5, eps=1e-6))]
+    assert [made.label for made in build_graph(grid).cells] == [
+        "lab_foreign/slm_rft/sft",
+        "lab_foreign/slm_rft/sft/trainer.clip=0.5",
+        "lab_foreign/slm_rft/sft/trainer.eps=1e-06/trainer.clip=0.5",
+    ]
+
+
+def test_merged_cells_are_named_by_what_they_differ_in():
+    (made,) = build_graph([cell("base", "sft"), cell("base", "dft"), cell("base", "sft")]).cells
+    assert made.label == "lab_foreign/base"
+    assert made.merged == ["lab_foreign/base/trainer.objective=dft", "lab_foreign/base#3"]
