@@ -209,6 +209,8 @@ def show_plan(plan: Plan, console: Console) -> None:
         console.print(f"merged, for they come to the same stages: {line}", highlight=False, soft_wrap=True)
     if len(merged) > 10:
         console.print(f"… and {len(merged) - 10} more merged")
+    for path in plan.store.set_aside:
+        console.print(f"[yellow]corrupt, set aside:[/] {escape(str(path))}", highlight=False, soft_wrap=True)
     if plan.other_code:
         console.print(
             f"[yellow]{len(plan.other_code)} stored stages were made by other code of the same version[/] (study.other_code=warn)"

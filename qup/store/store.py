@@ -94,6 +94,8 @@ class Store:
     def __init__(self, root: Path | str, lease_s: float = 60.0) -> None:
         self.root = Path(root).absolute()
         self.lease_s = lease_s
+        self.set_aside: list[Path] = []
+        """Where this object has put corrupt artifacts."""
 
     def check_writable(self) -> None:
         """Raises StoreError where nothing can be written here, before anything is spent."""
@@ -263,6 +265,7 @@ class Store:
             os.rename(source, target)
         except FileNotFoundError:
             return None
+        self.set_aside.append(target)
         return target
 
     def artifacts(self) -> Iterator[Artifact]:

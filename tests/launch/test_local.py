@@ -179,6 +179,17 @@ def test_a_corrupt_result_is_set_aside_and_computed_anew(overlay):
     assert len(list((overlay.store / "corrupt").iterdir())) == 1
 
 
+def test_an_artifact_found_corrupt_while_planning_is_named(overlay):
+    assert overlay.launch(GRID[:1])[0] == 0
+    (path,) = (overlay.store / "train").glob("*/result.txt")
+    path.unlink()
+    status, out = overlay.launch(GRID[:1])
+    assert status == 0, out
+    (aside,) = (overlay.store / "corrupt").iterdir()
+    assert f"corrupt, set aside: {aside}" in out
+    assert kinds_run(overlay, "ended")["train"] == 2
+
+
 def test_a_dry_run_writes_the_plan_and_runs_nothing(overlay):
     dry = [replace(one, study=replace(one.study, dry_run=True)) for one in GRID]
     status, out = overlay.launch(dry)
