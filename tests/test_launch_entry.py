@@ -151,7 +151,7 @@ def test_a_bug_keeps_its_traceback(study: FakeStudy, monkeypatch: pytest.MonkeyP
         ("stream=slm_rft source=oracle trainer.lr=0", ["contrary to stream=slm_rft", "above 0"]),
         ("trainer.lrr=1 trainer.epochs=0", ["unknown key", "at least 1"]),
         ("experiment=lba --cfg job", ["did you mean lab?"]),
-        ("hydra/launcher=slrm seed=-1", ["did you mean slurm?", "at least 0"]),
+        ("hydra/launcher=slrm trainer.lr=0", ["did you mean slurm?", "above 0"]),
     ],
 )
 def test_a_bad_command_line_is_refused_with_all_faults(
