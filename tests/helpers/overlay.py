@@ -68,6 +68,7 @@ def show_cells(rows, console):
 '''
 
 REPORT = '''"""The recordings' report."""
+from contextlib import nullcontext as writing
 
 
 def build(folder, store, out=None):
