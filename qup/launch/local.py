@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from qup.pipeline.graph import Ref
 GRACE_S = 8.0
 """Seconds between asking children to stop and killing them."""
 PROGRESS_EVERY_S = 0.5
+FULL_BYTES = 1 << 20
+"""Less is taken for a full disk."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -193,7 +196,7 @@ class LocalRun:
         else:
             stage.state = "failed"
             failure = read_failure(self.jobs[ref].failure)
-            stage.error = _last_line(failure["error"]) if failure else _status_in_words(status)
+            stage.error = _last_line(failure["error"]) if failure else _status_in_words(status, self.plan.store.root)
             if status == CORRUPT and failure and failure["corrupt"]:
                 self.corrupt.append(tuple(failure["corrupt"]))
             self._block(ref)
@@ -234,10 +237,13 @@ def _last_line(text: str) -> str:
     return text if len(lines) < 4 else lines[-1]
 
 
-def _status_in_words(status: int) -> str:
+def _status_in_words(status: int, store: Path) -> str:
+    """What is known of a stage that left no word of its failure; on a full disk it could not."""
     if status == INTERRUPTED:
         return "interrupted; the next run goes on from where it was"
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (" (out of memory, perhaps)" if -status == signal.SIGKILL else "")
+    if shutil.disk_usage(store).free < FULL_BYTES:
+        return f"ended with status {status}: the disk of {store} is full; free space, and the same command goes on from here"
     return f"ended with status {status}; see its log"

@@ -14,6 +14,7 @@ from rich.console import Console
 from qup.config.schema import Study
 from qup.errors import StoreError
 from qup.launch import study
+from qup.launch.local import _status_in_words
 from qup.launch.plan import make_plan
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay
@@ -272,6 +273,13 @@ def test_stages_run_the_code_that_planned_them_wherever_the_command_was_given(ov
     status, out = overlay.launch([cell("base")])
     assert status == 0, out
     assert overlay.runs("ended"), "the recordings are in the copy alone"
+
+
+def test_a_stage_that_could_not_write_why_it_failed_is_told_from_others_by_the_full_disk(tmp_path, monkeypatch):
+    assert _status_in_words(1, tmp_path) == "ended with status 1; see its log"
+    monkeypatch.setattr("qup.launch.local.shutil.disk_usage", lambda path: type("usage", (), {"free": 0}))
+    assert f"the disk of {tmp_path} is full" in _status_in_words(1, tmp_path)
+    assert "killed by SIGKILL" in _status_in_words(-9, tmp_path)
 
 
 def test_a_store_that_spoils_whatever_is_written_is_an_error_in_the_end(tmp_path, monkeypatch):
