@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qup.analysis.arms import Run
@@ -154,7 +154,7 @@ class Loss:
 
 
 def losses(runs: Sequence[Run], outcomes: Mapping[str, Outcome | None], shelf: Shelf) -> list[Loss]:
-    """Everything counted by the stages, once for each result."""
+    """Everything counted by the stages, once for each result; replicates of one place are added up."""
     made: list[Loss] = []
     seen: set[tuple[str, str]] = set()
     for run in runs:
@@ -174,7 +174,20 @@ def losses(runs: Sequence[Run], outcomes: Mapping[str, Outcome | None], shelf: S
                 Loss(f"evaluation of {cell.label}", "symbolic comparisons that ran out of time (counted wrong)", outcome.timeouts, n),
                 Loss(f"evaluation of {cell.label}", "responses without a readable answer", outcome.no_answer, n),
             ]
-    return [one for one in made if one.count > 0]
+    return _added(one for one in made if one.count > 0)
+
+
+def _added(found: Iterable[Loss]) -> list[Loss]:
+    together: dict[tuple[str, str], Loss] = {}
+    for one in found:
+        place = (one.where, one.what)
+        known = together.get(place)
+        if known is None:
+            together[place] = one
+        else:
+            notes = "; ".join(dict.fromkeys(filter(None, (known.note, one.note))))
+            together[place] = replace(known, count=known.count + one.count, of=known.of + one.of, note=notes)
+    return list(together.values())
 
 
 def _place(run: Run, kind: str, name: str) -> str:

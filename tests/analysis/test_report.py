@@ -371,6 +371,8 @@ def test_the_exposure_experiment_has_the_picture_of_when_the_paradox_holds(tmp_p
         assert said in picture.alt
     page = content(build(folder, store))
     assert page.index('id="fig-axis_exposure_sft"') < page.index('<article class="card first">')
+    losses = {(row["where"], row["what"]): row for row in csv.DictReader((folder / "report" / "tables" / "losses.csv").open())}
+    assert float(losses["solvable of exposure_00", "problems that the student never solved"]["of"]) == 3 * 52
     told_to_programs = json.loads((folder / "report" / "summary.json").read_text())["axis"]
     assert [(one["value"], one["n_solvable"], len(one["prompted"])) for one in told_to_programs] == [(x, 45, 2) for x in (0.0, 0.1, 0.5)]
     assert html.unescape(page).count("Each arm's first replicate.") == 3
