@@ -18,6 +18,9 @@ ORDER = (
 )  # fmt: skip
 
 
+CLAMPED = "prompts that leave less of the context than the length limit"
+
+
 @dataclass(frozen=True)
 class Origin:
     """One stored result and what made it."""
@@ -208,6 +211,9 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
         case "rollouts":
             return [
                 loss("rollouts cut at the length limit", "truncated", "n_samples"),
+                loss("right rollouts among these (in no stream)", "correct_cut_off", "n_samples"),
+                loss("empty rollouts", "empty", "n_samples"),
+                loss(CLAMPED, "clamped", "n_problems"),
                 loss("rollouts without a readable answer", "no_answer", "n_samples"),
                 loss("symbolic comparisons that ran out of time (counted wrong)", "timeouts", "n_samples"),
             ]
@@ -256,18 +262,25 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
                 Loss(where, "examples with nothing left to learn", _zero(metrics.get("n_dropped")), examples),
                 Loss(where, "steps skipped for a non-finite gradient", _zero(metrics.get("skipped_steps")), _zero(metrics.get("steps"))),
             ]
+        case "evaluate":
+            solved = [*(metrics.get("benchmarks") or {}).values(), *(metrics.get("dev") or {}).values()]
+            return [Loss(where, CLAMPED, _zero(metrics.get("clamped")), sum(_zero(one.get("n")) for one in solved))]
     return []
 
 
 def _of_candidates(where: str, metrics: Mapping[str, Any]) -> list[Loss]:
     spent = metrics.get("spent") or {}
     verdicts = {name: value for name, value in (metrics.get("verdicts") or {}).items() if name not in ("equal", "symbolic")}
-    failures = metrics.get("failures") or {}
+    failures, cleaning = metrics.get("failures") or {}, metrics.get("cleaning") or {}
     return [
         Loss(where, "candidates that failed their checks", _sum(verdicts), _zero(metrics.get("n")), _listed(verdicts)),
         Loss(
             where, "Oracle answers not accepted, asked again or given up", _sum(failures), _zero(metrics.get("attempts")), _listed(failures)
         ),
+        Loss(
+            where, "Oracle answers with talk around the solution, taken away", _zero(metrics.get("prose")), _zero(metrics.get("attempts"))
+        ),
+        Loss(where, "traces cleaned, by rule", _sum(cleaning), _zero(metrics.get("n_eligible")), _listed(cleaning)),
         Loss(where, "Oracle requests sent again", _zero(spent.get("retries")), _zero(spent.get("requests"))),
     ]
 

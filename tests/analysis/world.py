@@ -176,7 +176,15 @@ def _texts(world: World, config: Config) -> list[list[str]]:
 
 
 def _make_rollouts(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
-    return {"n_problems": world.problems + 12, "n_samples": 8 * (world.problems + 12), "truncated": 6, "no_answer": 3, "timeouts": 0}
+    return {
+        "n_problems": world.problems + 12,
+        "n_samples": 8 * (world.problems + 12),
+        "truncated": 6,
+        "correct_cut_off": 2,
+        "clamped": 4,
+        "no_answer": 3,
+        "timeouts": 0,
+    }
 
 
 def _make_solvable(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
