@@ -248,6 +248,14 @@ def _trainer(cell: Config) -> Iterator[Fault]:
         if not isinstance(trainer.micro_batch, int):
             valid = f"must be a number with trainer.normalisation={trainer.normalisation}, for the result depends on it"
             yield Fault("trainer.micro_batch", trainer.micro_batch, valid)
+    kernel = cell.model.attention if trainer.attention == "auto" else trainer.attention
+    if kernel == "flash_attention_2" and trainer.dtype != "bfloat16":
+        key = "model" if trainer.attention == "auto" else "trainer"
+        yield Fault(
+            f"{key}.attention", kernel, f"needs trainer.dtype=bfloat16 to train, not {trainer.dtype}; sdpa, or trainer.attention=sdpa"
+        )
+    if trainer.liger and cell.model.device == "cpu":
+        yield Fault("trainer.liger", True, "needs a GPU, and model.device=cpu; false")
     if cell.zero.offload and cell.zero.stage != 3:
         yield Fault("zero.offload", True, f"goes with zero.stage=3, not {cell.zero.stage}; zero=stage3_offload")
     if cell.zero.stage == 0 and trainer.dtype == "bfloat16":

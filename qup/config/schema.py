@@ -355,6 +355,12 @@ class Trainer:
     packing: bool = opt(True, "several examples a row, without seeing each other")
     row_tokens: int | None = opt(None, "length of a packed row; chosen per step where none", at_least=8)
     activation_checkpointing: bool = opt(False, "recompute activations in the backward pass")
+    attention: str = opt(
+        "auto",
+        "attention kernel; auto: flash_attention_2 where GPU, dtype, package and model have it, else model.attention",
+        choices=("auto", "sdpa", "eager", "flash_attention_2"),
+        runtime=True,
+    )
     compile: bool = opt(False, "torch.compile the model body")
     liger: bool = opt(False, "Liger kernels, on GPUs")
     lora: Lora | None = opt(None, "low-rank adapters in place of full fine-tuning")
@@ -363,7 +369,7 @@ class Trainer:
     evaluate_at: list[float] = opt([], "shares of the run after which weights are kept and evaluated too")
     checkpoint_minutes: float = opt(15.0, "minutes between checkpoints", above=0, runtime=True)
     checkpoint_steps: int | None = opt(None, "steps between checkpoints, beside the minutes", at_least=1, runtime=True)
-    timeout_s: float = opt(50.0, "seconds after which a silent rank counts as dead", above=0, runtime=True)
+    timeout_s: float = opt(45.0, "seconds after which a silent rank counts as dead", above=0, runtime=True)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Every rank works out the whole step, so the step's token count N is known to all
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,11 +97,22 @@ class Tensors:
     source_N: Tensor
     """Flat index of the position that predicts each target."""
     target_N: Tensor
+    borders: Tensor | None = None
+    """Where all rows lie behind each other: where each example or fill begins, and the end (int32)."""
+    longest: int = 0
+    """Tokens of the longest stretch between borders."""
 
     def to(self, device: torch.device) -> Tensors:
-        return Tensors(
-            *(tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.position_ids, self.source_N, self.target_N))
+        return replace(
+            self, **{name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
         )
+
+    @property
+    def stretches(self) -> dict[str, Any]:
+        """What a variable-length kernel would else read from the positions in every layer, waiting for the GPU each time."""
+        if self.borders is None:
+            return {}
+        return {"cu_seq_lens_q": self.borders, "cu_seq_lens_k": self.borders, "max_length_q": self.longest, "max_length_k": self.longest}
 
 
 def collate(batch: Sequence[Example], part: MicroBatch, fill: int, flat: bool = False) -> Tensors:
@@ -133,11 +145,18 @@ def collate(batch: Sequence[Example], part: MicroBatch, fill: int, flat: bool = 
             position_ids[at, offset:] = torch.arange(length - offset)
     empty = torch.empty(0, dtype=torch.long)
     shape = (1, n_rows * length) if flat else (n_rows, length)
+    borders, longest = None, 0
+    if flat:
+        starts = (position_ids.flatten() == 0).nonzero().flatten()
+        borders = torch.cat((starts, torch.tensor([n_rows * length]))).int()
+        longest = int(borders.diff().max())
     return Tensors(
         input_ids.view(shape),
         position_ids.view(shape),
         torch.cat(sources) if sources else empty,
         torch.cat(targets) if targets else empty,
+        borders,
+        longest,
     )
 
 

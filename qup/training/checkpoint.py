@@ -148,9 +148,9 @@ class Checkpoints:
         self.tidy(keep=KEPT)
 
     def tidy(self, keep: int = KEPT) -> None:
-        """Removes what is not among the newest `keep` whole checkpoints: older ones, half-written ones."""
+        """Removes what is not among the newest `keep` whole checkpoints: older ones, half-written ones, converted ones."""
         kept = {checkpoint.path for checkpoint in self.whole()[:keep]}
-        for path in self.root.glob("step-*"):
+        for path in (*self.root.glob("step-*"), *self.root.glob("universal-*")):
             if path not in kept:
                 shutil.rmtree(path, ignore_errors=True)
 

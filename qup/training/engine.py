@@ -79,6 +79,14 @@ class Engine:
         """What was handed in, as DeepSpeed left it (under ZeRO-3: partitioned)."""
         return self.deepspeed.module  # type: ignore[no-any-return]
 
+    @property
+    def bytes_to_come(self) -> int:
+        """Bytes on this rank's device that the first optimizer step adds and keeps: the moments, which nothing allocates before."""
+        if self.zero.offload:
+            return 0
+        trained = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters() if p.requires_grad)
+        return 8 * trained // (self.world.size if self.zero.stage > 0 else 1)
+
     def scales(self, step: Step, targets: Sequence[int]) -> list[float]:
         """Factor of this rank's loss sum in each micro-batch, so that DeepSpeed's mean over ranks gives the normalisation asked for."""
         counts = [[sum(targets[i] for row in part.rows for i in row) for part in turn] for turn in step.micro_batches]

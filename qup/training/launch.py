@@ -150,13 +150,16 @@ class Family:
         if len(done) == len(ours):
             return done[0]["metrics"]  # type: ignore[no-any-return]
         killed = [rank for rank, end in ended.items() if end.status < 0]
+        # a process aborts itself when a collective breaks, which may be because of another rank's error; all else killed it
+        if died := [rank for rank in killed if ended[rank].status != -signal.SIGABRT]:
+            raise self._killed(died[0], ended)
         if not killed and self.where.outside and not _settled(reports.values()):
             reports = self._everyones_reports()
         for report in reports.values():
             if report.get("status") == "error" and report["ours"]:
                 raise _own_error(report["kind"], report["message"])
         if killed:
-            raise QupError(self._about(killed[0], f"was killed by {_signal(-ended[killed[0]].status)}"))
+            raise self._killed(killed[0], ended)
         silent = [report["rank"] for report in reports.values() if report.get("status") == "silence"]
         if silent:
             raise QupError(self._about(str(silent[0]), f"said nothing for {self.job.view.trainer.timeout_s:g} s"))
@@ -167,6 +170,9 @@ class Family:
             raise QupError(self._about(missing[0], "ended without a word"))
         first = min((report["time"], rank) for rank, report in reports.items() if report["status"] == "error")[1]
         raise QupError(self._about(first, f"failed: {reports[first].get('kind')}: {reports[first].get('message')}"))
+
+    def _killed(self, rank: str, ended: Mapping[str, Ended]) -> QupError:
+        return QupError(self._about(rank, f"was killed by {_signal(-ended[rank].status)}"))
 
     def _everyones_reports(self) -> dict[str, dict[str, Any]]:
         """Rank → report, over all tasks; waits a little for those that are still falling over."""
@@ -195,13 +201,22 @@ class Family:
 
 
 def _fresh_folder(root: Path, where: Placement) -> Path:
-    """An empty folder for this attempt; each of several tasks has its own."""
+    """An empty folder for this attempt; each of several tasks has its own. Those of attempts that are over go."""
     if where.outside:
         root = root.with_name(f"ranks-{where.first}")
-    shutil.rmtree(root, ignore_errors=True)
+    for old in root.glob("*"):
+        if not _lives(old):
+            shutil.rmtree(old, ignore_errors=True)
     folder = root / secrets.token_hex(4)
     folder.mkdir(parents=True)
+    (folder / "parent").write_text(str(os.getpid()))
     return folder
+
+
+def _lives(folder: Path) -> bool:
+    """Whether an attempt's parent is another process of this machine that is still there."""
+    pid = _read(folder / "parent")
+    return isinstance(pid, int) and pid != os.getpid() and Path(f"/proc/{pid}").exists()
 
 
 def _settled(reports: Iterable[Mapping[str, Any]]) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,10 +25,11 @@ from qup.training.checkpoint import Checkpoint, Checkpoints, State, check_stage,
 from qup.training.engine import Engine, StepResult, deepspeed_config
 from qup.training.examples import Example, Examples, batches_of, encode_stream
 from qup.training.job import Job
-from qup.training.metrics import StepLog, model_flops, peak_flops, peak_memory, read_steps, summarise, timings
+from qup.training.metrics import StepLog, attention_width, model_flops, peak_flops, peak_memory, read_steps, summarise, timings
 from qup.training.optimizer import lr_factor, warmup_steps
-from qup.training.ranks import Meeting, Watch, World, process_group
-from qup.training.student import Trained, partitioned_loading, prepare, probe
+from qup.training.ranks import Meeting, Watch, World, process_group, quietly
+from qup.training.rehearsal import rows_that_fit
+from qup.training.student import Trained, partitioned_loading, prepare, probe, use_attention
 
 MAX_SKIPPED = 3
 """Optimizer steps in a row without a finite gradient that end the run."""
@@ -69,7 +71,6 @@ class Run:
         self.checkpoints = Checkpoints(job.work / "checkpoints", job.key, ways.log)
         self.at = Progress()
         self.model = replace(job.view.model, dtype=self.trainer.dtype)
-        self.flat = self.model.attention == "flash_attention_2"
 
     def run(self) -> dict[str, Any]:
         """Trains, exports, and returns the metrics (on every rank). Raises Interrupted once a checkpoint holds what was done."""
@@ -88,7 +89,7 @@ class Run:
             watch = held.enter_context(Watch(self.world, self.trainer.timeout_s, self.ways.on_silence))
             found = self._choose()
             self._build(found)
-            held.callback(self.engine.close)
+            held.callback(quietly, "the engine", self.engine.close)
             self._resume(found)
             self.steps = StepLog(self.job.work / "steps.jsonl", self.at.step) if self.world.first else None
             try:
@@ -139,26 +140,34 @@ class Run:
             if self.world.first:
                 self.checkpoints.set_aside(checkpoint, f"{', '.join(bad) or 'a shard'} fails its checksum")
 
-    def _anywhere(self, flag: bool) -> bool:
+    def _most(self, number: int) -> int:
+        """The largest of all ranks' numbers."""
         if self.world.size == 1:
-            return flag
-        raised = torch.tensor(int(flag), device=self.world.device)
-        distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
-        return bool(raised.item())
+            return number
+        largest = torch.tensor(number, device=self.world.device)
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
+        return int(largest.item())
+
+    def _anywhere(self, flag: bool) -> bool:
+        return bool(self._most(int(flag)))
 
     def _build(self, found: Checkpoint | None) -> None:
         universal = found is not None and found.state.world_size != self.world.size and self.zero.stage > 0
         config = deepspeed_config(self.trainer, self.zero, self.cuda, universal)
         with partitioned_loading(config if self.zero.stage == 3 else None):
             causal = load_model(self.model, self.job.student, device=None)
+            self.attention = use_attention(causal, self.trainer, self.cuda)
             trained = prepare(causal, self.trainer, self.zero)
         self.config = causal.config
+        self.flat = self.attention == "flash_attention_2"
         numel = {name: math.prod(getattr(p, "ds_shape", p.shape)) for name, p in trained.named_parameters()}
         self.parameters = sum(numel.values())
         head = trained.causal.get_output_embeddings().weight  # type: ignore[operator]
         self.head_parameters = math.prod(getattr(head, "ds_shape", head.shape))
+        table = trained.causal.get_input_embeddings().weight  # type: ignore[operator]
+        self.table_parameters = 0 if table is head else math.prod(getattr(table, "ds_shape", table.shape))
         self.engine = Engine(trained, self.trainer, self.zero, self.world, universal)
-        probe(self.trained, self.engine.device)
+        probe(self.trained, self.engine.device, self.trainer.packing)
         self.layouter = self._layouter(found)
 
     @property
@@ -183,31 +192,13 @@ class Run:
         elif found is not None and found.state.world_size == self.world.size:
             rows = found.state.micro_batch
         elif self.cuda:
-            rows = self._measured_rows(row)
+            vocabulary = self.head_parameters // self.config.get_text_config().hidden_size
+            rows = rows_that_fit(self.engine, row, vocabulary, self._fill, packing=trainer.packing, flat=self.flat, most=self._most)
         else:
             rows = sizes.cpu_rows(
                 self.config, self.parameters, row, 4 if trainer.dtype == "float32" else 2, sizes.memory_bytes(self.job.memory)
             )
         return replace(how, micro_batch=rows)
-
-    def _measured_rows(self, length: int) -> int:
-        vocabulary = self.head_parameters // self.config.get_text_config().hidden_size
-        ids = (torch.arange(length) % vocabulary).numpy().astype("int32")
-        example = Example(0, "", ids, 1, False)
-
-        def peak(rows: int) -> int:
-            torch.cuda.reset_peak_memory_stats()
-            how = Layouter(1, rows, True, length, fixed=True)
-            batch = [example] * rows
-            self.engine.rehearse(next(tensors_of(batch, lay_out(batch, how), 0, self._fill, self.flat)))
-            return int(torch.cuda.max_memory_allocated())
-
-        rows = sizes.cuda_rows(peak, torch.cuda.get_device_properties(self.world.device).total_memory)
-        if self.world.size > 1:
-            agreed = torch.tensor(rows, device=self.world.device)
-            distributed.all_reduce(agreed, op=distributed.ReduceOp.MIN)
-            rows = int(agreed.item())
-        return rows
 
     def _resume(self, found: Checkpoint | None) -> None:
         self.at.saved_at = time.monotonic()
@@ -234,7 +225,10 @@ class Run:
     def _train(self) -> None:
         total = len(self.batches)
         warmup = warmup_steps(total, self.trainer.warmup_ratio)
-        keep = {max(1, math.ceil(share * total)): share for share in self.trainer.evaluate_at if share < 1}
+        keep: dict[int, list[float]] = {}
+        for share in self.trainer.evaluate_at:
+            if share < 1:
+                keep.setdefault(max(1, math.ceil(share * total)), []).append(share)
         peak = peak_flops(self.world.device)
         if self._anywhere(self.ways.stopping()):
             raise Interrupted(f"asked to stop before step {self.at.step + 1} of {total}")
@@ -252,8 +246,8 @@ class Run:
                 self.steps.append(self._entry(batch, step, result, lr, time.perf_counter() - began, peak))
             self._count(result, batch)
             self.ways.progress(self.at.step, total, "steps")
-            if self.at.step in keep:
-                self._export(self.job.work / "kept" / f"model-{keep[self.at.step]:g}", keep[self.at.step])
+            for share in keep.get(self.at.step, ()):
+                self._export(self.job.work / "kept" / f"model-{share:g}", share)
             stop = result.stop or (self.world.size == 1 and self.ways.stopping())
             if stop or result.due or self._by_count():
                 self._save()
@@ -302,9 +296,10 @@ class Run:
         }
         if peak is not None:
             text = self.config.get_text_config()
-            body = self.parameters - self.head_parameters
+            body = self.parameters - self.head_parameters - self.table_parameters
             lengths = [example.length for example in batch]
-            flops = model_flops(body, self.head_parameters, text.num_hidden_layers, text.hidden_size, lengths, step.n_targets)
+            width, frozen = attention_width(text), self.trainer.lora is not None
+            flops = model_flops(body, self.head_parameters, text.num_hidden_layers, width, lengths, step.n_targets, frozen)
             entry["mfu"] = flops / (seconds * peak * self.world.size)
         return entry
 
@@ -373,12 +368,15 @@ class Run:
             "n_train": len(kept),
             "train_tokens": sum(lengths),
             "mean_tokens": sum(lengths) / len(lengths),
+            "median_tokens": median(lengths),
+            "longest_tokens": max(lengths),
             "share_truncated": self.examples.n_truncated / self.examples.n_rows,
             "n_dropped": len(self.examples.dropped),
             "dropped": list(self.examples.dropped),
             **summarise(lines),
             "world_size": self.world.size,
             "micro_batch": self.layouter.micro_batch,
+            "attention": self.attention,
             "timings": timings(lines, seconds),
         }
 

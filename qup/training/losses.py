@@ -106,7 +106,7 @@ def _add_product(into: Tensor, a: Tensor, b: Tensor) -> None:
     if a.dtype == into.dtype:
         into.addmm_(a, b)
     elif a.is_cuda:
-        into += torch.mm(a, b, out_dtype=into.dtype)
+        torch.addmm(into, a, b, out_dtype=into.dtype, out=into)
     else:
         into += a @ b
 

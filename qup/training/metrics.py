@@ -9,8 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "B200": 2250e12}
-"""Dense bfloat16 peak by device name, as the makers state it."""
+PEAK_FLOPS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+"""Dense bfloat16 peak by device name, as the makers state it; the longest name that fits counts."""
 
 
 class StepLog:
@@ -62,7 +73,7 @@ def token_mean(steps: Sequence[Mapping[str, Any]], name: str) -> float | None:
 def summarise(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Figures of a finished run that do not depend on how fast it ran."""
     edge = max(1, math.ceil(0.05 * len(steps)))
-    tokens, computed = sum(step["tokens"] for step in steps), sum(step["computed"] for step in steps)
+    tokens, computed, rows = (sum(step[name] for step in steps) for name in ("tokens", "computed", "rows"))
     return {
         "steps": len(steps),
         "target_tokens": sum(step["targets"] for step in steps),
@@ -71,7 +82,8 @@ def summarise(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "train_p_last": token_mean(steps[-edge:], "p"),
         "skipped_steps": sum(bool(step["skipped"]) for step in steps),
         "useful_tokens": tokens / computed if computed else None,
-        "rows": sum(step["rows"] for step in steps),
+        "rows": rows,
+        "row_tokens": computed / rows if rows else None,
     }
 
 
@@ -108,7 +120,19 @@ def peak_flops(device: str) -> float | None:
     return next((peak for part, peak in sorted(PEAK_FLOPS.items(), key=lambda item: -len(item[0])) if part in name), None)
 
 
-def model_flops(body_parameters: int, head_parameters: int, layers: int, hidden: int, lengths: Sequence[int], targets: int) -> float:
-    """FLOPs that one step's useful tokens need, forward and backward, causal attention counted by half (Chowdhery et al. 2022)."""
+def model_flops(
+    body_parameters: int, head_parameters: int, layers: int, hidden: int, lengths: Sequence[int], targets: int, frozen: bool = False
+) -> float:
+    """FLOPs that one step's useful tokens need, forward and backward, causal attention counted by half (Chowdhery et al. 2022).
+
+    `body_parameters` are those that every token is multiplied by, which leaves out a table of embeddings; `hidden` is
+    the width of attention, all heads together. `frozen` weights need no gradient of their own, a third of the work.
+    """
     tokens = sum(lengths)
-    return 6.0 * (body_parameters * tokens + head_parameters * targets) + 6.0 * layers * hidden * sum(n * n for n in lengths)
+    weights = (4.0 if frozen else 6.0) * (body_parameters * tokens + head_parameters * targets)
+    return weights + 6.0 * layers * hidden * sum(n * n for n in lengths)
+
+
+def attention_width(config: Any) -> int:
+    """Heads times head size, of a text model's configuration."""
+    return int(config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads))

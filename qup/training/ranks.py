@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 import time
@@ -42,9 +43,21 @@ def pick_device(wanted: str, local_rank: int) -> str:
     return f"cuda:{local_rank % max(1, torch.cuda.device_count())}"
 
 
+def _device_rank(world: World) -> int:
+    """What DeepSpeed takes for LOCAL_RANK: the number of our device, which is 0 where a scheduler shows each task its own GPU alone."""
+    return int(world.device.partition(":")[2] or 0) if world.device.startswith("cuda") else world.local_rank
+
+
+def quietly(what: str, take_down: Callable[[], object]) -> None:
+    """Takes something down at a run's end, of which nothing depends any more: a fault is logged and hides neither success nor error."""
+    try:
+        take_down()
+    except Exception as error:
+        logging.getLogger("qup.train").warning("%s could not be taken down: %s", what, error)
+
+
 def quiet_deepspeed() -> None:
     """Readies DeepSpeed's import: errors only on its logger, and no building of its shared-memory collectives on CPU."""
-    import logging
     import warnings
 
     os.environ.setdefault("DS_ACCELERATOR", "cpu" if not _has_cuda() else "cuda")
@@ -122,7 +135,7 @@ def process_group(world: World, meeting: Meeting | None = None) -> Iterator[None
     backend = "nccl" if world.device.startswith("cuda") else "gloo"
     if world.device.startswith("cuda"):
         torch.cuda.set_device(world.device)
-    os.environ["LOCAL_RANK"] = str(world.local_rank)
+    os.environ["LOCAL_RANK"] = str(_device_rank(world))
     distributed.init_process_group(
         backend, rank=world.rank, world_size=world.size, timeout=COLLECTIVE_TIMEOUT, **_meeting_place(world, meeting)
     )
@@ -130,8 +143,8 @@ def process_group(world: World, meeting: Meeting | None = None) -> Iterator[None
         comm.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=COLLECTIVE_TIMEOUT)
         yield
     finally:
-        forget_groups()
-        distributed.destroy_process_group()
+        quietly("DeepSpeed's groups", forget_groups)
+        quietly("the process group", distributed.destroy_process_group)
 
 
 def forget_groups() -> None:

@@ -57,14 +57,17 @@ def cpu_rows(config: Any, parameters: int, length: int, item_bytes: int, memory:
     return max(1, tokens // length)
 
 
-def cuda_rows(peak: Callable[[int], int], total: int, share: float = 0.9, most: int = 256) -> int:
+def cuda_rows(peak: Callable[[float], int], total: int, share: float = 0.9, most: int = 256) -> int:
     """Rows a forward pass on a GPU: memory is measured at one row and at two, and a line drawn to `share` of `total` bytes.
 
-    `peak(rows)` runs forward and backward over so many of the longest rows and returns the most bytes held.
+    `peak(rows)` runs forward and backward over so many of the longest rows, ½ for half of one, and returns the most
+    bytes held. Two rows are tried only where half a row and one say that they fit: running out of memory half way
+    through a backward pass would leave the engine's buffers in disorder.
     """
-    one = peak(1)
-    if one >= share * total:
+    room = share * total
+    peak(0.5)  # what is held once and for all (gradients, workspaces) is there from here on
+    half, one = peak(0.5), peak(1)
+    if one + 2 * (one - half) > room:
         return 1
-    two = peak(2)
-    a_row = max(1, two - one)
-    return int(max(1, min(most, (share * total - one) // a_row + 1)))
+    a_row = max(1, peak(2) - one)
+    return int(max(1, min(most, (room - one) // a_row + 1)))

@@ -34,13 +34,13 @@ class Trained(nn.Module):
         """Everything below the output layer."""
         return getattr(self.causal, self.causal.base_model_prefix)  # type: ignore[arg-type,no-any-return]
 
-    def hidden(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor, position_ids: Tensor, **stretches: Any) -> Tensor:
         """Last hidden states, (rows · tokens) × H."""
-        out = self.body(input_ids=input_ids, position_ids=position_ids, use_cache=False)
+        out = self.body(input_ids=input_ids, position_ids=position_ids, use_cache=False, **stretches)
         return out.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
 
     def forward(self, batch: Tensors) -> Sums:
-        hidden_NH = self.hidden(batch.input_ids, batch.position_ids).index_select(0, batch.source_N)
+        hidden_NH = self.hidden(batch.input_ids, batch.position_ids, **batch.stretches).index_select(0, batch.source_N)
         return self.causal.get_output_embeddings()(hidden_NH, batch.target_N)  # type: ignore[operator,no-any-return]
 
 
@@ -50,6 +50,7 @@ def prepare(causal: nn.Module, trainer: Trainer, zero: Zero) -> Trained:
         apply_liger(causal)
     set_dropout(causal, trainer.dropout)
     if trainer.lora is not None:
+        torch.manual_seed(trainer.seed or 0)
         add_adapters(causal, trainer.lora)
     if trainer.activation_checkpointing:
         # ZeRO-3 empties weights between forward and recomputation, which the non-reentrant kind takes for a fault
@@ -61,6 +62,33 @@ def prepare(causal: nn.Module, trainer: Trainer, zero: Zero) -> Trained:
     if trainer.compile:
         trained.body.compile(dynamic=True)
     return trained
+
+
+def use_attention(causal: nn.Module, trainer: Trainer, cuda: bool) -> str:
+    """The attention kernel: the one asked for, else flash-attention's where GPU, dtype, package and model have it, else the model's own.
+
+    Returns its name. It changes rounding only.
+    """
+    current = str(causal.config._attn_implementation)  # type: ignore[union-attr]
+    wanted = trainer.attention
+    if wanted == "auto":
+        if current != "sdpa" or not (
+            cuda and trainer.dtype == "bfloat16" and _flash_ready() and getattr(causal, "_supports_flash_attn", False)
+        ):
+            return current
+        wanted = "flash_attention_2"
+    try:
+        causal.set_attn_implementation(wanted)  # type: ignore[operator]
+    except (ImportError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"trainer.attention={wanted}: {type(causal).__name__} can't have it here ({reason}); auto is valid") from None
+    return str(causal.config._attn_implementation)  # type: ignore[union-attr]
+
+
+def _flash_ready() -> bool:
+    from transformers.utils import is_flash_attn_2_available
+
+    return is_flash_attn_2_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
 def set_dropout(causal: nn.Module, share: float) -> None:
@@ -104,17 +132,21 @@ def apply_liger(causal: nn.Module) -> None:
         raise InputError("trainer.liger=true: Liger kernels need a GPU; false is valid here")
     try:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
     except ImportError:
-        raise InputError("trainer.liger=true: the package liger-kernel is not installed") from None
+        raise InputError("trainer.liger=true: the package liger-kernel is not installed; pip install liger-kernel, or false") from None
+    kind = causal.config.model_type  # type: ignore[union-attr]
+    if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+        raise InputError(f"trainer.liger=true: Liger has no kernels for models of type {kind}; false is valid")
     _apply_liger_kernel_to_instance(model=causal, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 @torch.no_grad()
-def probe(trained: Trained, device: torch.device | str) -> None:
+def probe(trained: Trained, device: torch.device | str, packing: bool = True) -> None:
     """Two things that must hold of any model we train, tried on a dozen tokens.
 
-    Raises InputError where hidden states times the output layer are not the model's logits (it scales or caps them), or
-    where a packed example sees its neighbour (its code ignores restarting positions).
+    Raises InputError where hidden states times the output layer are not the model's logits (it scales or caps them), or,
+    with `packing`, where a packed example sees its neighbour (its code ignores restarting positions).
     """
     was_training = trained.training
     trained.eval()
@@ -127,6 +159,8 @@ def probe(trained: Trained, device: torch.device | str) -> None:
         ours = trained.causal.get_output_embeddings()(hidden)  # type: ignore[operator]
         if not _close(ours, logits):
             raise InputError(f"{name}: its logits are not its output layer's; models that scale or cap them can't be trained here")
+        if not packing:
+            return
         other = ids.clone()
         other[0, :6] = ids[0, :6].flip(0)
         if not _close(trained.hidden(other, apart)[6:], hidden[6:]):

@@ -21,6 +21,32 @@ def warm() -> Iterator[None]:
     yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cut(warm: None) -> Iterator[None]:
+    """Under ZeRO-3 DeepSpeed keeps small tensors whole and holds on to what it needs again soon, which in a tiny model is everything.
+
+    Here it cuts all matrices, as it does with a large model's, and lets go of them after every use; vectors stay whole.
+    """
+    from qup.training import engine, loop
+
+    whole = engine.deepspeed_config
+
+    def config(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        made = whole(*args, **kwargs)
+        if made["zero_optimization"]["stage"] == 3:
+            made["zero_optimization"] |= {
+                "stage3_param_persistence_threshold": 100,
+                "stage3_max_live_parameters": 0,
+                "stage3_max_reuse_distance": 0,
+            }
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (engine, loop):
+            patch.setattr(module, "deepspeed_config", config)
+        yield
+
+
 @pytest.fixture(scope="session")
 def students(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny student directories: untied and tied output layer."""

@@ -22,9 +22,9 @@ STAGES = {"stage0": Zero(0), "stage1": Zero(1), "stage2": Zero(2), "stage3": Zer
 BETA = 0.9
 
 
-def batch() -> list[Example]:
+def batch(times: int = 1) -> list[Example]:
     draw = np.random.default_rng(0)
-    lengths = [14, 9, 40, 22, 31, 12, 27, 18]
+    lengths = [14, 9, 40, 22, 31, 12, 27, 18] * times
     return [Example(i, f"p{i}", draw.integers(3, 60, n).astype(np.int32), 3 + i % 4, False) for i, n in enumerate(lengths)]
 
 
@@ -35,11 +35,11 @@ def token_losses(model: Any, example: Example, objective: str) -> torch.Tensor:
     return -logp_T if objective == "sft" else -logp_T.exp().detach() * logp_T
 
 
-def reference(model: Any, objective: str, groups: list[list[Example]] | None = None) -> tuple[float, Gradients]:
+def reference(model: Any, objective: str, groups: list[list[Example]] | None = None, times: int = 1) -> tuple[float, Gradients]:
     """Global token mean; with `groups` the mean over groups of each group's token mean."""
     model = copy.deepcopy(model)
     total: Any = 0.0
-    for group in groups or [batch()]:
+    for group in groups or [batch(times)]:
         losses = torch.cat([token_losses(model, example, objective) for example in group])
         total = total + losses.mean() / len(groups or [1])
     total.backward()
@@ -61,14 +61,24 @@ def gradients(engine: Engine) -> Gradients:
 
 
 def one_step(
-    model: Any, trainer: Trainer, zero: Zero, world: World, micro_batch: int, packing: bool, row: int = 48
+    model: Any,
+    trainer: Trainer,
+    zero: Zero,
+    world: World,
+    micro_batch: int,
+    packing: bool,
+    *,
+    times: int = 1,
+    turns: int = 0,
+    flat: bool = False,
 ) -> tuple[Any, Gradients]:
-    """A step on the batch by a fresh engine, inside a process group."""
+    """A step on the batch by a fresh engine, inside a process group, in so many turns where `turns` says."""
     engine = Engine(prepare(copy.deepcopy(model), trainer, zero), trainer, zero, world)
     probe(engine.model, "cpu")  # type: ignore[arg-type]
-    examples = batch()
-    step = lay_out(examples, Layouter(world.size, micro_batch, packing, row, in_order=trainer.normalisation != "global"))
-    result = engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, world.rank, 0), 1e-3)
+    examples = batch(times)
+    step = lay_out(examples, Layouter(world.size, micro_batch, packing, 48, in_order=trainer.normalisation != "global"))
+    assert turns in (0, len(step.micro_batches))
+    result = engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, world.rank, 0, flat), 1e-3)
     found = gradients(engine)
     engine.close()
     return result, found

@@ -83,7 +83,10 @@ def test_rows_behind_each_other_are_the_rows() -> None:
     assert flat.input_ids.shape == (1, 48)
     assert torch.equal(apart.input_ids.flatten(), flat.input_ids.flatten())
     assert torch.equal(apart.source_N, flat.source_N)
-    assert (flat.position_ids == 0).sum() == 5
+    assert apart.borders is None and apart.stretches == {}
+    assert flat.borders is not None and flat.borders.tolist() == [0, 9, 16, 24, 32, 48] and flat.borders.dtype == torch.int32
+    assert flat.stretches["max_length_q"] == 16
+    assert torch.equal(flat.position_ids.flatten() == 0, torch.isin(torch.arange(48), flat.borders))
 
 
 @pytest.mark.parametrize("packing", [True, False])

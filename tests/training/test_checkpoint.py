@@ -6,10 +6,11 @@ import multiprocessing
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qup.config.schema import Zero
+from qup.config.schema import Lora, Zero
 from qup.errors import InputError, Interrupted, StoreError
 from qup.training.checkpoint import Checkpoints, State
 from tests.training.world import Workshop, furthest, same
@@ -33,6 +34,20 @@ def test_stopped_and_resumed_is_bit_for_bit_undisturbed(shop: Callable[..., Work
     assert cut.progress[0][0] == 3
     assert same(cut.weights(), whole.weights())
     assert lines(cut) == lines(whole)
+
+
+KINDS: dict[str, dict[str, Any]] = {"bfloat16": {"dtype": "bfloat16"}, "adapters": {"lora": Lora(4, 8.0, targets=["q_proj", "up_proj"])}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("zero", [Zero(1), Zero(3)], ids=str)
+def test_half_precision_and_adapters_stopped_and_resumed(shop: Callable[..., Workshop], zero: Zero, kind: str) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train(zero=zero, **KINDS[kind])
+    with pytest.raises(Interrupted):
+        cut.train(zero=zero, stop_at=2, **KINDS[kind])
+    cut.train(zero=zero, **KINDS[kind])
+    assert same(cut.weights(), whole.weights())
 
 
 @pytest.mark.parametrize("step", range(5))
@@ -78,6 +93,18 @@ def test_resumed_on_another_number_of_ranks(shop: Callable[..., Workshop], zero:
     assert [line["step"] for line in lines(cut)] == [1, 2, 3, 4, 5]
     assert furthest(cut.weights(), whole.weights()) < 1e-5
     assert not list(cut.checkpoints.glob("universal-*"))
+
+
+@pytest.mark.parametrize(("kind", "zero", "near"), [("bfloat16", Zero(1), 0.01), ("adapters", Zero(3), 1e-5)], ids=str)
+def test_half_precision_and_adapters_resumed_on_fewer_ranks(shop: Callable[..., Workshop], kind: str, zero: Zero, near: float) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train(zero=zero, **KINDS[kind])
+    cut.train(zero=zero, tasks=2, checkpoint_steps=3, **KINDS[kind])
+    cut.progress.clear()
+    cut.train(zero=zero, **KINDS[kind])
+    assert cut.progress[0][0] >= 4
+    weights, expected = ({name: tensor.float() for name, tensor in work.weights().items()} for work in (cut, whole))
+    assert furthest(weights, expected) < near
 
 
 def test_another_zero_stage_is_refused_with_the_way_out(workshop: Workshop) -> None:
@@ -153,6 +180,15 @@ def test_the_previous_checkpoint_stays_until_the_next_is_whole(tmp_path: Path) -
         if step < 3:
             checkpoints.publish(State(step, "key", 1, 1, 1))
     assert [checkpoint.state.step for checkpoint in checkpoints.whole()] == [2, 1]
+
+
+def test_what_was_converted_for_another_number_of_ranks_does_not_stay(tmp_path: Path) -> None:
+    """A run killed between conversion and loading leaves it behind."""
+    checkpoints = Checkpoints(tmp_path, "key", LOG)
+    (tmp_path / "universal-step-00000001").mkdir()
+    checkpoints.path(2).mkdir()
+    checkpoints.publish(State(2, "key", 1, 1, 1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
 
 
 def _small_files(work: Workshop, limit: int) -> None:

@@ -25,22 +25,34 @@ def _rank(rank: int, folder: Path, out: Path) -> None:
     world = World(rank, 2, rank)
     found = {}
     with process_group(world, Meeting(folder, "127.0.0.1", 30)):
-        for name, (model, trainer, zero, micro_batch, packing) in two_rank_cases().items():
-            result, grads = one_step(model, trainer, zero, world, micro_batch, packing)
+        for name, (model, trainer, zero, (packing, micro_batch, times, turns)) in two_rank_cases().items():
+            result, grads = one_step(model, trainer, zero, world, micro_batch, packing, times=times, turns=turns)
             found[name] = (result.loss, grads)
     torch.save(found, out / f"{rank}.pt")
 
 
-def two_rank_cases() -> dict[str, tuple[Any, Trainer, Zero, int, bool]]:
-    """Two ranks, every stage; accumulation of 1, 2 and 4."""
+LAYOUTS = {
+    "packed-1": (True, 16, 1, 1),
+    "packed-2": (True, 1, 1, 2),
+    "packed-4": (True, 1, 2, 4),
+    "padded-1": (False, 4, 1, 1),
+    "padded-2": (False, 2, 1, 2),
+    "padded-4": (False, 1, 1, 4),
+    "padded-dummy": (False, 3, 1, 2),
+}
+"""Packing, rows a micro-batch, how often the eight examples come, micro-batches a rank; the last leaves one rank a turn without examples."""
+
+
+def two_rank_cases() -> dict[str, tuple[Any, Trainer, Zero, tuple[bool, int, int, int]]]:
+    """Two ranks, every stage; accumulation of 1, 2 and 4, packed and padded."""
     cases = {}
     for (stage, zero), objective in itertools.product(STAGES.items(), ("sft", "dft")):
         model = tiny_model(tie_word_embeddings=objective == "dft", scale=0.3)
-        for packing, micro_batch in ((True, 16), (True, 1), (False, 1)):
-            cases[f"{stage} {objective} {packing} {micro_batch}"] = (model, trainer_of(objective), zero, micro_batch, packing)
+        for name, layout in LAYOUTS.items():
+            cases[f"{stage} {objective} {name}"] = (model, trainer_of(objective), zero, layout)
     for normalisation in ("micro_batch", "dft_repo"):
         trainer = trainer_of("sft", normalisation=normalisation, packing=False)
-        cases[normalisation] = (tiny_model(scale=0.3), trainer, Zero(1), 2, False)
+        cases[normalisation] = (tiny_model(scale=0.3), trainer, Zero(1), (False, 2, 1, 2))
     return cases
 
 
@@ -71,12 +83,13 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[
 
 def test_gradients_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients]]]) -> None:
     cases = {name: case for name, case in two_rank_cases().items() if " " in name}
-    assert len(cases) == 30
+    assert len(cases) == 70
     expected = {
-        objective: reference(tiny_model(tie_word_embeddings=objective == "dft", scale=0.3), objective) for objective in ("sft", "dft")
+        (objective, times): reference(tiny_model(tie_word_embeddings=objective == "dft", scale=0.3), objective, times=times)
+        for objective, times in itertools.product(("sft", "dft"), (1, 2))
     }
-    for name in cases:
-        loss, grads = expected[name.split()[1]]
+    for name, (_, _, _, layout) in cases.items():
+        loss, grads = expected[name.split()[1], layout[2]]
         for ranks in two_ranks:
             found_loss, found = ranks[name]
             assert abs(found_loss - loss) < 1e-5 * abs(loss), name

@@ -107,21 +107,34 @@ def test_a_signal_to_one_rank_saves_and_ends_all(shop: Callable[..., Workshop], 
     assert states and states[-1]["step"] >= 2
 
 
+def test_signalled_again_and_again_is_bit_for_bit_undisturbed(shop: Callable[..., Workshop]) -> None:
+    whole, cut = shop("whole"), shop("cut")
+    whole.train(tasks=2, epochs=80)
+    for after, rank, number in ((1, 0, signal.SIGTERM), (30, 1, signal.SIGUSR2), (60, 1, signal.SIGTERM)):
+        cut.progress.clear()
+        with pytest.raises(Interrupted, match="its checkpoint is kept"):
+            cut.train(tasks=2, epochs=80, stopping=signal_once(cut, rank, number, after))
+    cut.train(tasks=2, epochs=80)
+    assert same(cut.weights(), whole.weights())
+    assert [json.loads(line)["step"] for line in (cut.out / "steps.jsonl").read_text().splitlines()] == list(range(1, 401))
+
+
 def test_the_parent_is_asked_and_all_ranks_save(workshop: Workshop) -> None:
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
         workshop.train(tasks=2, stop_at=2, **LONG)
     assert list(workshop.checkpoints.glob("step-*/whole.json"))
 
 
-def test_all_killed_and_run_again_is_bit_for_bit_undisturbed(shop: Callable[..., Workshop]) -> None:
+@pytest.mark.parametrize("zero", [Zero(1), Zero(3)], ids=str)
+def test_all_killed_and_run_again_is_bit_for_bit_undisturbed(shop: Callable[..., Workshop], zero: Zero) -> None:
     whole, cut = shop("whole"), shop("cut")
-    whole.train(tasks=2, epochs=3, checkpoint_steps=2)
-    pid = start(cut, tasks=2, epochs=3, checkpoint_steps=2)
+    whole.train(zero=zero, tasks=2, epochs=3, checkpoint_steps=2)
+    pid = start(cut, zero=zero, tasks=2, epochs=3, checkpoint_steps=2)
     await_(lambda: list(cut.checkpoints.glob("step-*/whole.json")))
     os.kill(pid, signal.SIGKILL)
     end(pid)
     await_(lambda: not alive(cut), 5)
-    cut.train(tasks=2, epochs=3, checkpoint_steps=2)
+    cut.train(zero=zero, tasks=2, epochs=3, checkpoint_steps=2)
     assert same(cut.weights(), whole.weights())
 
 
@@ -148,6 +161,30 @@ def test_killed_while_a_checkpoint_is_written(shop: Callable[..., Workshop]) -> 
     assert steps == list(range(1, 21))
 
 
+def test_a_rank_killed_in_the_middle_of_a_checkpoint_is_what_is_told(
+    shop: Callable[..., Workshop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others see a broken collective while they save, which is not what went wrong."""
+    from qup.training.engine import Engine
+
+    whole, cut = shop("whole"), shop("cut")
+    whole.train(tasks=2)
+    save = Engine.save
+
+    def killed(self: Engine, root: Path, tag: str) -> None:
+        if self.world.rank == 1 and tag.endswith("4"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(self, root, tag)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "save", killed)
+        with pytest.raises(QupError, match="rank 1 of 2 was killed by SIGKILL"):
+            cut.train(tasks=2, checkpoint_steps=2)
+    assert [path.parent.name for path in cut.checkpoints.glob("step-*/whole.json")] == ["step-00000002"]
+    cut.train(tasks=2)
+    assert same(cut.weights(), whole.weights())
+
+
 def _half_written(work: Workshop) -> list[Path]:
     return [path for path in work.checkpoints.glob("step-*") if not (path / "whole.json").exists()]
 
@@ -162,6 +199,25 @@ def test_two_runs_on_one_directory(workshop: Workshop, monkeypatch: pytest.Monke
     try:
         with pytest.raises(StoreError, match=f"in use by process {pid}"):
             workshop.train(**LONG)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        end(pid)
+
+
+def test_a_second_run_of_several_ranks_leaves_the_first_alone(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qup.training.checkpoint import Checkpoints
+
+    pid = start(workshop, tasks=2, checkpoint_steps=1, **LONG)
+    await_(lambda: list(workshop.checkpoints.glob("step-*/whole.json")))
+    first = pid_of(workshop, 0)
+    whole = Checkpoints.hold
+    monkeypatch.setattr(Checkpoints, "hold", lambda self: whole(self, 0.3))
+    try:
+        with pytest.raises(StoreError, match=f"in use by process {first}"):
+            workshop.train(tasks=2, **LONG)
+        done = max(path.name for path in workshop.checkpoints.glob("step-*"))
+        await_(lambda: max(path.name for path in workshop.checkpoints.glob("step-*")) > done)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
     finally:
         os.kill(pid, signal.SIGKILL)
         end(pid)
@@ -183,12 +239,16 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
     monkeypatch.setattr(Trained, "hidden", hidden)
 
 
-@pytest.mark.parametrize("zero", [Zero(0), Zero(1), Zero(3)], ids=str)
+@pytest.mark.parametrize(
+    ("zero", "dtype"),
+    [(Zero(0), "float32"), (Zero(1), "float32"), (Zero(3), "float32"), *((Zero(stage), "bfloat16") for stage in (1, 2, 3))],
+    ids=str,
+)
 def test_a_step_without_a_finite_gradient_is_skipped_and_counted(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, zero: Zero, caplog: pytest.LogCaptureFixture
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, zero: Zero, dtype: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     poisoned(monkeypatch, {2, 4})
-    metrics = workshop.train(zero=zero, row_tokens=64, micro_batch=64)
+    metrics = workshop.train(zero=zero, dtype=dtype, row_tokens=64, micro_batch=64)
     assert metrics["skipped_steps"] == 2 and metrics["steps"] == 5
     assert "step 2 skipped: its gradient is not finite (problems p" in caplog.text
     lines = [json.loads(line) for line in (workshop.out / "steps.jsonl").read_text().splitlines()]
@@ -201,6 +261,47 @@ def test_three_in_a_row_end_the_run_naming_step_and_problems(workshop: Workshop,
     poisoned(monkeypatch, {2, 3, 4})
     with pytest.raises(InputError, match=r"steps 2 to 4: 3 optimizer steps in a row .* problems of the last: p\d+"):
         workshop.train(row_tokens=64, micro_batch=64)
+
+
+def clumsy(monkeypatch: pytest.MonkeyPatch, fault: Callable[[], None]) -> None:
+    """Taking down engine and process group ends in a fault."""
+    from torch import distributed
+
+    from qup.training.engine import Engine
+
+    for owner, name in ((Engine, "close"), (distributed, "destroy_process_group")):
+        whole = getattr(owner, name)
+
+        def broken(*args: Any, whole: Callable[..., None] = whole) -> None:
+            whole(*args)
+            fault()
+
+        monkeypatch.setattr(owner, name, broken)
+
+
+def gone() -> None:
+    raise RuntimeError("the connection is gone")
+
+
+def test_a_fault_in_taking_down_leaves_a_success(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clumsy(monkeypatch, gone)
+    assert workshop.train()["steps"] == 5
+    assert "the engine could not be taken down: the connection is gone" in caplog.text
+    assert "the process group could not be taken down" in caplog.text
+
+
+def test_a_fault_in_taking_down_hides_no_error(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    clumsy(monkeypatch, gone)
+    poisoned(monkeypatch, {1, 2, 3})
+    with pytest.raises(InputError, match="3 optimizer steps in a row"):
+        workshop.train(row_tokens=64, micro_batch=64)
+
+
+def test_ranks_that_would_abort_in_teardown_have_succeeded(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    clumsy(monkeypatch, os.abort)
+    assert workshop.train(tasks=2)["steps"] == 5
 
 
 def test_an_error_on_every_rank_is_the_users_own(workshop: Workshop) -> None:
@@ -232,31 +333,38 @@ def test_a_template_that_leaves_the_assistant_out_is_refused(tmp_path: Path, str
         Workshop(tmp_path / "run", student, stream).train()
 
 
-def test_a_tuned_student_ends_its_answers(tmp_path: Path, students: dict[str, Path]) -> None:
-    """The stop token is learnt: after a few epochs on short answers greedy generation ends by it."""
+def test_a_tuned_lab_student_ends_its_answers(tmp_path: Path) -> None:
+    """The stop token is learnt: a lab student that knows nothing yet ends by it, after a few epochs on the lab's traces."""
+    import random
+
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from qup.config.schema import LabStudent
     from qup.context import write_table
+    from qup.lab import chains, styles, tokenizer
+    from qup.lab.student import new_model, save_model
     from qup.models import encode_prompt
 
-    rows = [(f"p{i}", f"find {i % 50} + 1 ?", f"the answer is {i % 50} .") for i in range(50)]
-    path = tmp_path / "stream.parquet"
-    write_table(stream_table(rows), path)
-    work = Workshop(tmp_path / "run", students["llama"], path)
+    draw = random.Random(0)
+    problems = [chains.draw(draw, "pretraining", 1, 1, 50) for _ in range(60)]
+    rows = [(f"p{i}", problem.question, styles.render("native", problem, draw)) for i, problem in enumerate(problems)]
+    stream, student = tmp_path / "stream.parquet", tmp_path / "student"
+    write_table(stream_table(rows), stream)
+    save_model(new_model(LabStudent(), {word: i for i, word in enumerate(tokenizer.vocabulary())}), student)
+    work = Workshop(tmp_path / "run", student, stream, "lab")
 
     def ended(directory: Path) -> int:
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
-        stop = tokenizer.convert_tokens_to_ids("<|end|>")
+        model, words = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
         found = 0
         for _, question, _ in rows[:10]:
-            ids = torch.tensor([encode_prompt(tokenizer, "tokenizer", question)])
-            out = model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
-            found += out[0, -1].item() == stop
+            ids = torch.tensor([encode_prompt(words, "lab", question)])
+            out = model.generate(ids, max_new_tokens=120, do_sample=False)
+            found += out[0, -1].item() == words.eos_token_id
         return found
 
-    before = ended(students["llama"])
-    work.train(epochs=12, lr=1e-2, warmup_ratio=0.1)
-    assert before < 5 and ended(work.out / "model") == 10
+    before = ended(student)
+    work.train(epochs=10, lr=5e-3, warmup_ratio=0.1, max_length=256)
+    assert before == 0 and ended(work.out / "model") >= 9
 
 
 def tasks_from_outside(work: Workshop, port: int, **settings: Any) -> list[int]:

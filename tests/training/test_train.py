@@ -15,7 +15,9 @@ def test_a_run_writes_model_log_and_metrics(workshop: Workshop) -> None:
     metrics = workshop.train(epochs=2)
     assert (metrics["steps"], metrics["n_train"], metrics["world_size"]) == (10, 40, 1)
     assert metrics["train_nll_last"] < metrics["train_nll_first"]
+    assert 9 <= metrics["median_tokens"] <= metrics["mean_tokens"] * 1.2 and metrics["mean_tokens"] < metrics["longest_tokens"] <= 49
     steps = [json.loads(line) for line in (workshop.out / "steps.jsonl").read_text().splitlines()]
+    assert metrics["row_tokens"] == sum(step["computed"] for step in steps) / sum(step["rows"] for step in steps) > 20
     assert [step["step"] for step in steps] == list(range(1, 11))
     assert workshop.progress[-1] == (10, 10, "steps")
 
@@ -100,6 +102,29 @@ def test_weights_on_the_way_are_kept_for_evaluation(workshop: Workshop) -> None:
     workshop.train(evaluate_at=[0.25, 1.0])
     assert sorted(path.name for path in workshop.out.iterdir()) == ["model", "model-0.25", "steps.jsonl"]
     assert not same(workshop.weights("model-0.25"), workshop.weights())
+
+
+def test_shares_of_a_short_run_that_fall_on_one_step_are_all_kept(workshop: Workshop) -> None:
+    workshop.train(max_steps=2, evaluate_at=[0.25, 0.5, 0.75, 1.0])
+    assert sorted(path.name for path in workshop.out.glob("model*")) == ["model", "model-0.25", "model-0.5", "model-0.75"]
+    assert same(workshop.weights("model-0.25"), workshop.weights("model-0.5"))
+    assert same(workshop.weights("model-0.75"), workshop.weights())
+
+
+@pytest.mark.parametrize("student", ["llama", "tied"])
+def test_utilisation_counts_the_weights_that_tokens_are_multiplied_by(
+    shop: Callable[..., Workshop], student: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of embeddings is looked up, not multiplied, be it tied to the output layer or apart."""
+    monkeypatch.setattr("qup.training.loop.peak_flops", lambda device: 1e9)
+    work = shop("run", student)
+    work.train(max_steps=1, batch_size=1)
+    step = json.loads((work.out / "steps.jsonl").read_text())
+    weights = work.weights()
+    head = weights["model.embed_tokens.weight"].numel()
+    body = sum(tensor.numel() for name, tensor in weights.items() if "embed_tokens" not in name and name != "lm_head.weight")
+    flops = 6 * (body * step["tokens"] + head * step["targets"]) + 6 * 2 * 32 * step["tokens"] ** 2
+    assert math.isclose(step["mfu"] * step["seconds"] * 1e9, flops, rel_tol=1e-9)
 
 
 def test_too_much_dropped_is_an_error_that_names_the_setting(workshop: Workshop) -> None:
