@@ -47,6 +47,17 @@ def test_gradients_on_one_rank(group: World, stage: str, objective: str, tied: b
         assert error_of(found, expected) < 1e-5, name
 
 
+def test_matrices_are_cut_under_stage_3(group: World) -> None:
+    """What the parity above is worth there: nothing but vectors stays whole between uses."""
+    trainer, examples = trainer_of("dft"), batch()
+    engine = Engine(prepare(tiny_model(scale=0.3), trainer, Zero(3)), trainer, Zero(3), group)
+    step = lay_out(examples, Layouter(1, 2, True, 48))
+    engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, 0, 0), 1e-3)
+    whole = {name for name, parameter in engine.model.named_parameters() if parameter.numel() == parameter.ds_numel}  # type: ignore[attr-defined]
+    assert whole == {name for name, parameter in engine.model.named_parameters() if len(parameter.ds_shape) == 1}  # type: ignore[attr-defined]
+    engine.close()
+
+
 @pytest.mark.parametrize("packing", [True, False])
 def test_rows_behind_each_other_give_the_same_gradient(group: World, packing: bool) -> None:
     """The layout for variable-length attention; sdpa tells the examples apart by the same positions."""
