@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rapidfuzz.distance import Levenshtein
 
 from qup import rows
 from qup.analysis.arms import Run
@@ -185,7 +185,7 @@ def edits(before: str, after: str) -> tuple[list[tuple[int, int]], list[tuple[in
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     ends = np.cumsum([0, *[len(word) for word in new]]).tolist()
     added, removed = [], []
-    for kind, i0, i1, j0, j1 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for kind, i0, i1, j0, j1 in Levenshtein.opcodes(old, new):
         if kind in ("replace", "insert"):
             added.append((ends[j0], ends[j1]))
         if kind in ("replace", "delete") and "".join(old[i0:i1]).strip():
