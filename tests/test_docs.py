@@ -219,8 +219,9 @@ def test_the_names_of_cells_and_studies_on_the_cluster_are_those_of_the_experime
 
 def copy_of_the_repository(to: Path) -> Path:
     """What git tracks or would, without pictures."""
-    skip = shutil.ignore_patterns(".*", "__pycache__", "store", "multirun", "wandb", "images", "*.egg-info", "build", "dist")
-    return Path(shutil.copytree(ROOT, to, ignore=skip))
+    made = {"store", "multirun", "wandb"}  # beside the packages, not in them
+    skip = shutil.ignore_patterns(".*", "__pycache__", "images", "*.egg-info", "build", "dist")
+    return Path(shutil.copytree(ROOT, to, ignore=lambda place, names: skip(place, names) | (made if Path(place) == ROOT else set())))
 
 
 def run(folder: Path, command: str) -> tuple[int, str]:
@@ -331,6 +332,8 @@ def extended(lab_small: tuple[Path, str], tmp_path_factory: pytest.TempPathFacto
     weights = next((lab_small[0] / "store" / "train").glob("*/model"))
     for name in ("my_student", "my_reward"):
         shutil.copytree(weights, folder / "models" / name)
+    described = folder / "models" / "my_reward" / "config.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"id2label": {"0": "reward"}}))
     for block in BLOCKS:
         if block.words and block.words[0].startswith("file="):
             assert len(block.text.splitlines()) <= 20, block.words
