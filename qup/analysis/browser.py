@@ -185,9 +185,10 @@ def edits(before: str, after: str) -> tuple[list[tuple[int, int]], list[tuple[in
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     ends = np.cumsum([0, *[len(word) for word in new]]).tolist()
     added, removed = [], []
-    for kind, i0, i1, j0, j1 in Levenshtein.opcodes(old, new):
-        if kind in ("replace", "insert"):
-            added.append((ends[j0], ends[j1]))
-        if kind in ("replace", "delete") and "".join(old[i0:i1]).strip():
-            removed.append((ends[j0], "".join(old[i0:i1])))
+    for edit in Levenshtein.opcodes(old, new):
+        start = ends[edit.dest_start]
+        if edit.tag in ("replace", "insert"):
+            added.append((start, ends[edit.dest_end]))
+        if edit.tag in ("replace", "delete") and (gone := "".join(old[edit.src_start : edit.src_end])).strip():
+            removed.append((start, gone))
     return added, removed

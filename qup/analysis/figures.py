@@ -70,7 +70,7 @@ def scatter(
         figure = make(figsize=(WIDE, HIGH), layout="constrained")
         axes = figure.add_subplot()
         if log:
-            _log_axis(axes, "x")
+            log_axis(axes, "x")
         for one, x in shown:
             colour, y = palette.colour(one.arm), one.total
             marker = MARKERS[objectives.index(one.run.setting.objective) % len(MARKERS)]
@@ -133,12 +133,24 @@ def _bars(one: Estimate) -> list[list[float]]:
     return [[max(low, 0.0)], [max(high, 0.0)]]
 
 
-def _log_axis(axes: Axes, which: str) -> None:
+LOG_TICKS = ((1.2, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (2.2, (1.0, 2.0, 5.0)), (3.5, (1.0, 3.0)), (math.inf, (1.0,)))
+"""Up to so many decades, which multiples of a power of ten are marked."""
+
+
+def log_axis(axes: Axes, which: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    class Ticks(LogLocator):
+        """The fewer a decade, the more decades there are."""
+
+        def tick_values(self, low: float, high: float) -> Any:
+            decades = abs(math.log10(high / low)) if min(low, high) > 0 else 1.0
+            self.set_params(subs=next(subs for most, subs in LOG_TICKS if decades <= most))
+            return super().tick_values(low, high)
 
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=12))
+    axis.set_major_locator(Ticks(base=10, numticks=12))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
 

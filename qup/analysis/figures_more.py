@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qup.analysis.figures import HIGH, WIDE, Picture, _legend_below, _log_axis, _utility_axis, palette_of, slug
+from qup.analysis.figures import HIGH, WIDE, Picture, _legend_below, _utility_axis, log_axis, palette_of, slug
 from qup.analysis.style import MARKERS, MUTED, drawing
 from qup.analysis.summaries import Summary
 from qup.analysis.survey import Survey
@@ -144,7 +144,7 @@ def segment_picture(survey: Survey, student: str) -> Picture | None:
     with drawing() as make:
         figure = make(figsize=(WIDE, HIGH), layout="constrained")
         axes = figure.add_subplot()
-        _log_axis(axes, "y")
+        log_axis(axes, "y")
         for index, one in enumerate(mine):
             colour = palette.colour(one.arm)
             shift = 0.03 * (index - len(mine) / 2)

@@ -18,11 +18,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from qup.analysis.browser import edits, split_like
 from qup.analysis.cells import cells_table, show_cells, text, write_cells_csv
 from qup.analysis.compare import show_comparison
+from qup.analysis.figures import log_axis
 from qup.analysis.page import embedded, render
 from qup.analysis.published import is_paper
 from qup.analysis.report import build, pictures
@@ -457,6 +459,15 @@ def test_pieces_of_a_trace_join_to_it() -> None:
         pieces = split_like(words, tokens)
         assert len(pieces) == len(tokens)
         assert "".join(pieces) == words
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.1, 1.9), (1.0, 40.0), (0.3, 1e5), (1.0, 1e9)])
+def test_a_log_axis_has_labels_and_they_do_not_collide(low, high) -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    log_axis(axes, "x")
+    axes.set_xlim(low, high)
+    assert 2 <= sum(low <= tick <= high for tick in axes.get_xticks()) <= 10
 
 
 def test_edits_name_what_is_new_and_what_is_gone() -> None:
