@@ -28,6 +28,8 @@ ASSUMED_TOKENS = 450
 """Tokens of a trace; lab traces have about 70."""
 ORDER_TOKENS = 350
 """Tokens of the Oracle's orders and the problem."""
+COUNTED_BY = {"problems": "n", "solvable": "n_solvable", "aligned": "n"}
+"""The figure of a stored artifact that tells how many problems it covers."""
 RECENT = 20
 """Artifacts of a kind that a measured rate is taken from."""
 
@@ -155,10 +157,11 @@ class Estimator:
         return self._rows[id(data)]
 
     def _stored_count(self, ref: Ref) -> float | None:
-        if ref.kind not in ("problems", "solvable", "aligned"):
+        if ref.kind not in COUNTED_BY:
             return None
         artifact = self.store.get_sound(*ref)
-        return None if artifact is None else float(artifact.metrics.get("n", 0))
+        count = None if artifact is None else artifact.metrics.get(COUNTED_BY[ref.kind])
+        return None if count is None else float(count)
 
     def _traces(self, ref: Ref) -> float:
         """Expected rows of a candidates or stream artifact."""

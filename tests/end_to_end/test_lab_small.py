@@ -131,6 +131,22 @@ def test_any_setting_from_the_command_line_makes_only_what_it_changes(study):
     assert {stage["name"] for stage in plan["stages"] if stage["state"] == "run"} == {"train", "evaluate"}
 
 
+def test_what_an_oracle_will_take_is_told_by_the_problems_counted_where_they_are(study):
+    folder, _ = study
+    status, out = launch(folder, "study.name=priced", "study.dry_run=true", "oracle.seed=5", "oracle.usd_per_million_output=1e6")
+    assert status == 0, out
+    plan = json.loads((folder / "multirun" / "priced" / "plan.json").read_text())
+    solvable = {
+        path.parent.name: json.loads(path.read_text())["metrics"] for path in (folder / "store" / "solvable").glob("*/manifest.json")
+    }
+    asked = [stage for stage in plan["stages"] if stage["name"] == "candidates" and stage["state"] == "run"]
+    assert len(asked) == 6
+    for stage in asked:
+        assert stage["cost"]["units"] == solvable[stage["inputs"]["solvable"].partition("/")[2]]["n_solvable"] > 0
+        assert stage["cost"]["oracle_usd"] > stage["cost"]["units"]
+    assert all(stage["cost"]["units"] > 0 for stage in plan["stages"] if stage["state"] == "run")
+
+
 def test_kills_at_random_instants_change_no_byte_of_the_table(study, tmp_path):
     folder, _ = study
     assert set(disturbed(tmp_path, kills=3, seed=1, longest_s=40.0)) == {cells(folder)}
