@@ -11,8 +11,9 @@ from rich.console import Console
 
 from qup.config.schema import Config, Resources
 from qup.errors import QupError
-from qup.launch.campaign import _leave_driver, _submit_report, here_refs, load_site, replan, save_site
+from qup.launch.campaign import _blocked, _leave_driver, _submit_report, here_refs, load_site, replan, save_site
 from qup.launch.cells import find_cell
+from qup.launch.credentials import check_keys
 from qup.launch.ledger import Ledger, Queue
 from qup.launch.machine import parse_memory
 from qup.launch.plan import Plan
@@ -62,10 +63,12 @@ def retry(study: str, shown: Path, console: Console, *, stages: list[str], code:
         return 0
     _scale(plan, bad, memory_factor, time_factor)
     here = here_refs(plan)
+    left_out = frozenset(ref for ref in bad if ref not in chosen)
+    check_keys(plan, "slurm", _blocked(plan, left_out))
+    skip = here | left_out
     with queue_lock(site.store):
         submitter = Submitter(site, slurm)
         submitter.clear_leftovers()
-        skip = here | frozenset(ref for ref in bad if ref not in chosen)
         submission, left = submitter.submit_wave(plan, site.cluster.max_jobs, skip=skip)
     again = [unit.ref for _, unit in submission.job_ids() if unit.ref in bad]
     console.print(
@@ -85,7 +88,9 @@ def _retry_here(folder: Path, console: Console) -> int:
     record = read_study(folder)
     assert record is not None
     cells: list[Config] = study_cells(record)
-    return run_here(make_plan(cells, folder), cells, cells[0], console).status
+    plan = make_plan(cells, folder)
+    check_keys(plan, "local")
+    return run_here(plan, cells, cells[0], console).status
 
 
 def _factor(flag: str, text: str | None) -> float:

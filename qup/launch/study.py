@@ -15,6 +15,7 @@ from rich.table import Table
 
 from qup.config.schema import Config
 from qup.errors import QupError, StoreError
+from qup.launch.credentials import check_keys, missing_keys
 from qup.launch.display import make_console
 from qup.launch.local import LocalRun
 from qup.launch.plan import Plan, check_budget, make_plan
@@ -65,9 +66,12 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
             f"[yellow]not resolved to a commit, for the hub can't be reached:[/] {escape(str(name))}", highlight=False, soft_wrap=True
         )
     if first.study.dry_run:
+        for fault in missing_keys(plan, where):
+            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
         console.print(f"plan written to {write_dry(plan, given, resolved)}; nothing was run")
         return Outcome(0, tuple(None for _ in cells))
     check_budget(plan, first)
+    check_keys(plan, where)
     write_study(plan, given, resolved)
     write_json(folder / "plan.json", plan.as_json(), compact=True)
     if where == "slurm":

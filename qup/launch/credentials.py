@@ -1,0 +1,66 @@
+"""Endpoints' keys that the stages to run will look for in the environment: looked for before anything is spent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+
+from qup.config import views
+from qup.config.schema import Oracle, Sampling
+from qup.errors import ConfigError, Fault
+from qup.launch.plan import Plan, Planned
+from qup.oracle.asks import OPENAI, endpoint
+from qup.pipeline.graph import Ref
+
+DEFAULT = Oracle().api_key_env
+"""An endpoint of one's own may do without a key as long as no other variable is named."""
+
+
+def check_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> None:
+    """Raises ConfigError naming each variable that a stage to run, those `but` these, needs and does not find."""
+    if faults := missing_keys(plan, where, but):
+        raise ConfigError(faults)
+
+
+def missing_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> list[Fault]:
+    """One fault for each setting that names an empty variable, with the stages that stop for it; `where` is the launcher."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for ref, planned in plan.to_run.items():
+        for key, section in _endpoints(planned.node.view) if ref not in but else ():
+            address, name = endpoint(section.base_url), section.api_key_env
+            if (address == OPENAI or name != DEFAULT) and not _given(name, planned, where):
+                found.setdefault((key, name, address), []).append(f"{ref.kind} {planned.node.label}")
+    return [
+        Fault(key, name, f"this environment variable holds no key for {address}, which {_listed(stages)} will ask; set it")
+        for (key, name, address), stages in found.items()
+    ]
+
+
+def _endpoints(view: object) -> Iterator[tuple[str, Oracle | Sampling]]:
+    """The sections of a view that name an endpoint of others, each with the setting that names its variable."""
+    match view:
+        case views.CandidatesView():
+            sections: dict[str, Oracle | Sampling] = {"oracle": view.oracle}
+        case views.RetentionView() | views.RankingView():
+            sections = {"judge": view.judge}
+        case views.RolloutsView():
+            sections = {"rollouts.sampling": view.rollouts.sampling}
+        case views.EvaluateView():
+            sections = {"evaluation.sampling": view.evaluation.sampling}
+        case _:
+            return
+    for key, section in sections.items():
+        if section.backend == "openai" or (section.backend == "vllm" and isinstance(section, Oracle) and section.base_url):
+            yield f"{key}.api_key_env", section
+
+
+def _given(name: str, planned: Planned, where: str) -> bool:
+    """Whether a stage will find the variable: jobs inherit this environment, and their own shell lines may set it."""
+    if os.environ.get(name, "").strip():
+        return True
+    return where == "slurm" and planned.resources.where == "job" and any(name in line for line in planned.resources.setup)
+
+
+def _listed(stages: list[str]) -> str:
+    more = f" and {len(stages) - 3} more" if len(stages) > 3 else ""
+    return f"{', '.join(stages[:3])}{more}"
