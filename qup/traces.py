@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from qup.config.schema import Source
@@ -35,3 +36,21 @@ def check_traces(source: Source, key: str) -> list[Fault]:
     except InputError as error:
         return [Fault(f"{key}.path", source.path, str(error))]
     return [] if ids else [Fault(f"{key}.path", source.path, "the file holds no trace")]
+
+
+def check_ids(source: Source, key: str, ids: Collection[str]) -> tuple[list[Fault], str]:
+    """Whether the traces belong to problems of these ids: a fault where none does, else what to say of those that don't."""
+    try:
+        given, _ = read_traces(source)
+    except InputError:
+        return [], ""
+    known = set(ids)
+    unknown = [identity for identity in given if identity not in known]
+    if not unknown or not known:
+        return [], ""
+    if len(unknown) == len(given):
+        example = (
+            f"none of its {len(given)} ids (such as {given[0]!r} in column {source.id!r}) is a problem's id, such as {next(iter(ids))!r}"
+        )
+        return [Fault(f"{key}.path", source.path, f"{example}; see {key}.id and problems.id")], ""
+    return [], f"{key}.path={source.path}: {len(unknown)} of {len(given)} traces belong to no problem (such as id {unknown[0]!r})"

@@ -32,6 +32,8 @@ class Resolved:
 
     cells: list[Config]
     unresolved: list[str]
+    notes: list[str]
+    """What the user should know, and is no fault."""
 
 
 def resolve(cell: Config, store_dir: Path, *, dry_run: bool = False) -> Config:
@@ -56,7 +58,7 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
             "the hub can't be reached to learn which commits these are; pin each by the revision= beside its path "
             f"(a commit of 40 hex digits), or give a local path:\n{names}"
         )
-    return Resolved(resolved, resolver.unresolved)
+    return Resolved(resolved, resolver.unresolved, resolver.notes)
 
 
 def file_faults(cells: Sequence[tuple[Config, Collection[str]]]) -> list[Fault]:
@@ -81,8 +83,10 @@ class _Resolver:
         self.hub = hub
         self.faults: list[Fault] = []
         self.unresolved: list[str] = []
+        self.notes: list[str] = []
         self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._roomy: dict[tuple[int, int, int], Any] = {}
+        self._matched: dict[tuple[int, int], Any] = {}
 
     def cell(self, cell: Config, but: Collection[str] = ()) -> Config:
         """The cell with every section resolved, those `but` these."""
@@ -100,7 +104,22 @@ class _Resolver:
         made = replace(cell, **{name: self._once(way, getattr(cell, name), name) for name, way in ways.items() if name not in but})
         if "model" not in but:
             self._prompts(made, but)
+        if "file" in cell.source.name.split("+") and not {"source", "problems"} & set(but):
+            self._trace_ids(made)
         return made
+
+    def _trace_ids(self, cell: Config) -> None:
+        """Whether the traces of source=file belong to the problems, where those are here or made here."""
+        known = (id(cell.source), id(cell.problems))
+        if known in self._matched:
+            return
+        self._matched[known] = (cell.source, cell.problems)
+        from importlib import import_module
+
+        ids = [identity for identity, _ in import_module("qup.data").questions(cell.problems)]
+        faults, note = import_module("qup.traces").check_ids(cell.source, "source", ids)
+        self.faults += faults
+        self.notes += [note] if note else []
 
     def _prompts(self, cell: Config, but: Collection[str]) -> None:
         """Whether the prompts leave room to answer, once for each model, data and sampling."""

@@ -29,7 +29,7 @@ from qup.launch.slurm import Site, Submitter, check_site, make_site, queue_lock
 from qup.launch.slurm_commands import ControllerAway, Slurm
 from qup.launch.states import Look, look
 from qup.launch.task import requeue
-from qup.launch.weights import prune_weights
+from qup.launch.weights import let_go
 from qup.pipeline.graph import Ref
 from qup.store import Store
 from qup.store.store import write_json
@@ -271,8 +271,7 @@ class ReportTask:
         from qup.launch.study import conclude
 
         site = load_site(Path(self.study_dir))
-        plan = replan(site)
-        prune_weights(plan, plan.graph.cells[0].config.store.keep_weights)
+        let_go(site.store, site.study_dir)
         conclude(site.study_dir, site.store, Console())
         return "report built"
 

@@ -56,7 +56,7 @@ class Display:
                 markup=True,
             )
         elif not self.live:
-            self._say(f"{stage.outcome or stage.state:<7} {stage.ref.kind:<12} {stage.label}  {seconds}")
+            self._say(f"{stage.state if stage.outcome in ('', 'ran') else stage.outcome:<7} {stage.ref.kind:<12} {stage.label}  {seconds}")
 
     def tick(self) -> None:
         """Called a few times a second; without a terminal says where things stand now and then."""

@@ -23,7 +23,7 @@ from qup.launch.jobs import job_of
 from qup.launch.machine import Machine, parse_memory, this_machine
 from qup.launch.plan import Plan
 from qup.launch.progress import Board, StageState
-from qup.launch.run import CORRUPT, INTERRUPTED, read_failure
+from qup.launch.run import CORRUPT, INTERRUPTED, OUTCOMES, read_failure
 from qup.pipeline.graph import Ref
 
 GRACE_S = 8.0
@@ -31,6 +31,8 @@ GRACE_S = 8.0
 PROGRESS_EVERY_S = 0.5
 FULL_BYTES = 1 << 20
 """Less is taken for a full disk."""
+
+HOW = {status: outcome for outcome, status in OUTCOMES.items()}
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,8 +191,8 @@ class LocalRun:
         stage.ended = time.time()
         self.pids.pop(ref, None)
         self.free_gpus += self.gpus_of.pop(ref, [])
-        if status == 0:
-            stage.state, stage.outcome = "done", "done"
+        if status in HOW:
+            stage.state, stage.outcome = "done", HOW[status]
             for waiting in self.waiting_on.values():
                 waiting.discard(ref)
         else:

@@ -31,16 +31,20 @@ class Machine:
     gpus: tuple[str, ...]
 
 
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def this_machine() -> Machine:
     """Cores this process may use, memory within its limits, GPUs that are visible."""
-    cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             memory = min(memory, int(Path(path).read_text()))
         except (OSError, ValueError):
             continue
-    return Machine(cores, memory, _gpus())
+    return Machine(cores(), memory, _gpus())
 
 
 def _gpus() -> tuple[str, ...]:

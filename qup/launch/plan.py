@@ -46,6 +46,8 @@ class Plan:
     """Stored results that other code of the same stage version made."""
     cluster: str
     """Whose resources the stages ask for."""
+    slots: int | None = None
+    """Most stages at once; None: nobody knows."""
 
     def totals(self) -> dict[str, Any]:
         """Sums over the stages to run, and counts."""
@@ -67,12 +69,26 @@ class Plan:
             "shared": shared,
             "gpu_hours": sum(cost.gpu_hours for cost in costs),
             "cpu_hours": sum(cost.cpu_hours for cost in costs),
-            "disk_bytes": sum(cost.bytes for cost in costs),
+            "disk_bytes": self._disk_bytes(),
             "oracle_input_tokens": sum(cost.oracle_input_tokens for cost in costs),
             "oracle_output_tokens": sum(cost.oracle_output_tokens for cost in costs),
             "oracle_usd": sum(cost.oracle_usd for cost in costs),
             "by_kind": by_kind,
         }
+
+    def _disk_bytes(self) -> int:
+        """Bytes that the stages to run take at the most: weights that are not kept lie there until they are evaluated."""
+        stays, passing, best = 0, [], set()
+        for ref, planned in self.to_run.items():
+            users = [self.graph.cells[index].config for index in self.graph.users.get(ref, ())] if ref.kind == "train" else []
+            keep = {cell.store.keep_weights for cell in users}
+            if not keep or "all" in keep:
+                stays += planned.cost.bytes
+                continue
+            passing.append(planned.cost.bytes)
+            best |= {cell.model.name for cell in users if cell.store.keep_weights == "best"}
+        at_once = len(passing) if self.slots is None else self.slots + len(best)
+        return stays + sum(sorted(passing, reverse=True)[:at_once])
 
     def _reached(self, cell: int) -> list[Ref]:
         if not hasattr(self, "_by_cell"):
@@ -145,7 +161,7 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         node = graph.nodes[ref]
         artifact = store.get_sound(*ref) if ref.key in known[ref.kind] else None
         if artifact is not None:
-            pruned = ref in weights_needed and (artifact.path / "pruned").exists()
+            pruned = ref in weights_needed and artifact.pruned
             other = artifact.manifest["code"] != code_digest(KINDS[ref.kind].module)
             if other:
                 other_code.append(ref)

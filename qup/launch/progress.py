@@ -24,6 +24,7 @@ class StageState:
     state: str = "waiting"
     """waiting | running | done | failed | blocked (an input failed)."""
     outcome: str = ""
+    """Once done: ran | adopted (equal work was there) | stored (another launch computed it)."""
     began: float = 0.0
     ended: float = 0.0
     error: str = ""
@@ -75,7 +76,7 @@ class Board:
         taken: dict[str, float] = {}
         planned: dict[str, float] = {}
         for stage in self.of("done"):
-            if stage.expected_s:
+            if stage.expected_s and stage.outcome == "ran":
                 taken[stage.ref.kind] = taken.get(stage.ref.kind, 0.0) + stage.ended - stage.began
                 planned[stage.ref.kind] = planned.get(stage.ref.kind, 0.0) + stage.expected_s
         return {kind: taken[kind] / planned[kind] for kind in planned}

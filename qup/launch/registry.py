@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,19 @@ def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config])
 
 
 def write_dry(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> Path:
-    """Writes the plan of a dry run, and for `qup explain` its record, where no study of that name is; returns the plan's path."""
+    """Writes the plan of a dry run, and for `qup explain` its record; returns the plan's path.
+
+    Where a study of that name is registered, its record stays, and so does its plan, by which a running study is read:
+    the dry run's lies beside it as `plan.dry.json`.
+    """
     folder = Path(given[0].study.dir) / plan.study
-    if not (folder / "study.json").exists() or is_dry(folder):
+    if (folder / "study.json").exists() and not is_dry(folder):
+        path = folder / "plan.dry.json"
+    else:
+        path = folder / "plan.json"
         write_json(folder / "study.json", {**_record(plan, given, resolved), "dry_run": True}, compact=True)
-    write_json(folder / "plan.json", plan.as_json())
-    return folder / "plan.json"
+    write_json(path, plan.as_json())
+    return path
 
 
 def is_dry(folder: Path) -> bool:
@@ -90,7 +97,14 @@ def _record(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> 
             for cell in plan.graph.cells
         ],
         "nodes": {str(ref): [str(parent) for parent in node.inputs.values()] for ref, node in plan.graph.nodes.items()},
+        "again": {str(ref): _finished(plan.store, ref) for ref, planned in plan.to_run.items() if planned.replace},
     }
+
+
+def _finished(store: Store, ref: Ref) -> float | None:
+    """When an artifact that is to be made anew was made."""
+    artifact = store.get_sound(*ref)
+    return None if artifact is None else artifact.manifest.get("finished")
 
 
 def link_study(shown: Path, folder: Path) -> None:
@@ -125,6 +139,14 @@ def read_study(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: not a study's record ({error}); move it away and launch again") from None
     assert isinstance(record, dict)
     return record
+
+
+def registered(store: Store) -> Iterator[dict[str, Any]]:
+    """The records of all studies that live in a store."""
+    for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
+        record = read_study(folder)
+        if record is not None:
+            yield record
 
 
 def find_study(name: str, shown: Path = Path("multirun")) -> Path:

@@ -26,6 +26,7 @@ from qup.context import Context
 from qup.errors import CorruptArtifact, Interrupted, LeaseLost, QupError, StoreError
 from qup.launch.code import code_digest
 from qup.launch.jobs import Job
+from qup.launch.weights import let_go
 from qup.pipeline.kinds import KINDS
 from qup.store import Artifact, Lease, Store
 from qup.store.store import Record, package_versions, write_json
@@ -34,6 +35,8 @@ INTERRUPTED = 75
 """Exit status of a stage that was asked to stop and can go on from where it was."""
 CORRUPT = 76
 """Exit status of a stage that found one of its inputs corrupt; the artifact was set aside."""
+OUTCOMES = {"ran": 0, "adopted": 77, "stored": 78}
+"""Exit statuses by which a stage that ended well tells the launcher on its own machine how."""
 NO_PYTHON, NO_STORE = 81, 82
 """Exit statuses of the shell lines that look for the Python environment and for the store on the node."""
 LOG_FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
@@ -121,8 +124,7 @@ def execute(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> str:
     lease.watch()
     try:
         twin = None if job.replace else store.find(job.ref.kind, record.identity)
-        if twin is not None and not (twin.path / "pruned").exists():
-            store.adopt(twin, record, lease)
+        if twin is not None and not twin.pruned and store.adopt(twin, record, lease) is not None:
             log.info("adopted %s/%s: equal work", twin.stage, twin.key)
             return "adopted"
         _compute(store, job, inputs, record, lease, stopping, log)
@@ -136,7 +138,7 @@ def _retire(store: Store, job: Job, log: logging.Logger) -> None:
     found = store.get_sound(*job.ref)
     if found is None:
         return
-    if (found.path / "pruned").exists() or found.manifest["code"] != code_digest(KINDS[job.ref.kind].module):
+    if found.pruned or found.manifest["code"] != code_digest(KINDS[job.ref.kind].module):
         log.info("%s is computed anew; the old one is kept at %s", job.ref, store.quarantine(*job.ref))
 
 
@@ -176,6 +178,10 @@ def _load_stage(job: Job) -> ModuleType:
 def _compute(
     store: Store, job: Job, inputs: dict[str, Artifact], record: Record, lease: Lease, stopping: Callable[[], bool], log: logging.Logger
 ) -> None:
+    if job.ref.kind == "evaluate" and any(artifact.pruned for artifact in inputs.values()):
+        raise StoreError(
+            f"{job.ref}: the weights to evaluate were taken away (store.keep_weights); launch again, and they are trained anew"
+        )
     began, cpu_began = time.time(), _cpu_seconds()
     module = _load_stage(job)
     out = store.draft(*job.ref)
@@ -291,8 +297,11 @@ def _announced(store: Store, job: Job) -> bool:
     return _announcement(store, job).exists()
 
 
-def run_job(path: Path, worker: tuple[int, int] | None = None, stop: StopFlag | None = None) -> int:
-    """Runs the job frozen at `path` in this process; returns the exit status. Failures are recorded beside the job."""
+def run_job(path: Path, worker: tuple[int, int] | None = None, stop: StopFlag | None = None, *, tell: bool = False) -> int:
+    """Runs the job frozen at `path` in this process; returns the exit status. Failures are recorded beside the job.
+
+    `tell`: success has the statuses of OUTCOMES in place of 0 alone.
+    """
     stop = stop or StopFlag()
     stop.install()
     job = Job.load(path)
@@ -317,7 +326,18 @@ def run_job(path: Path, worker: tuple[int, int] | None = None, stop: StopFlag | 
         _record_failure(job, error)
         return 1
     log.info("%s: %s", job.ref, done)
-    return 0
+    if job.ref.kind == "evaluate" and worker is None:
+        _let_weights_go(job, log)
+    return OUTCOMES[done] if tell else 0
+
+
+def _let_weights_go(job: Job, log: logging.Logger) -> None:
+    """What goes wrong here is no fault of the evaluation; the study's end tries again."""
+    try:
+        for ref in let_go(Store(job.store, job.lease_s), job.study_dir, job.ref):
+            log.info("%s: its weights are evaluated and were let go", ref)
+    except (OSError, QupError) as error:
+        log.warning("weights could not be let go: %s", error)
 
 
 def _record_failure(job: Job, error: BaseException) -> None:

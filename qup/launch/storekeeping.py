@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qup.errors import CorruptArtifact, InputError
-from qup.launch.registry import read_study
+from qup.launch.registry import registered
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
@@ -89,11 +89,7 @@ def verify_artifacts(store: Store, console: Console) -> int:
 
 def needed_refs(store: Store) -> set[Ref]:
     """What registered studies name, results and everything above them."""
-    needed: set[Ref] = set()
-    for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
-        record = read_study(folder)
-        needed.update(Ref.parse(name) for name in (record["nodes"] if record else []))
-    return needed
+    return {Ref.parse(name) for record in registered(store) for name in record["nodes"]}
 
 
 def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:

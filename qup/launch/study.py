@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,11 @@ from qup.errors import QupError, StoreError
 from qup.launch.credentials import check_keys, missing_keys
 from qup.launch.display import make_console
 from qup.launch.local import LocalRun
+from qup.launch.machine import cores
 from qup.launch.plan import Plan, check_budget, make_plan
 from qup.launch.progress import duration
 from qup.launch.registry import open_study, rehearsal, write_dry, write_study
-from qup.launch.weights import prune_weights
+from qup.launch.weights import let_go, lost_weights
 from qup.store import Store
 from qup.store.store import check_writable, write_json
 
@@ -60,11 +62,14 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     resolved = found.cells
     plan = make_plan(resolved, folder)
     plan = share_budget(plan, first)
+    plan.slots = (first.cluster.max_parallel or cores()) if where == "local" else None
     show_plan(plan, console)
     for name in found.unresolved:
         console.print(
             f"[yellow]not resolved to a commit, for the hub can't be reached:[/] {escape(str(name))}", highlight=False, soft_wrap=True
         )
+    for note in found.notes:
+        console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
     if first.study.dry_run:
         for fault in missing_keys(plan, where):
             console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
@@ -73,6 +78,9 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     check_budget(plan, first)
     check_keys(plan, where)
     write_study(plan, given, resolved)
+    if lost_weights(plan):
+        plan = share_budget(make_plan(resolved, folder), first)
+        check_budget(plan, first)
     write_json(folder / "plan.json", plan.as_json(), compact=True)
     if where == "slurm":
         from qup.launch.campaign import start
@@ -98,7 +106,7 @@ def share_budget(plan: Plan, first: Config) -> Plan:
 def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Console) -> Outcome:
     plain = first.study.plain or not sys.stdout.isatty()
     began = time.time()
-    ran = 0
+    ended: Counter[str] = Counter()
     run: LocalRun | None = None
     for _ in range(1 + MAX_REPAIRS):
         if plan.to_run:
@@ -108,7 +116,7 @@ def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Con
             except KeyboardInterrupt:
                 console.print("interrupted: running stages were stopped; the same command goes on from here")
                 return Outcome(130, tuple(None for _ in resolved))
-            ran += len(run.board.of("done"))
+            ended.update(stage.outcome for stage in run.board.of("done"))
         corrupt = (run.corrupt if run else []) + _unreadable(plan)
         if not corrupt:
             break
@@ -119,13 +127,19 @@ def run_here(plan: Plan, resolved: Sequence[Config], first: Config, console: Con
         run = None
     else:
         raise StoreError(f"store.dir={plan.store.root}: artifacts turn out corrupt again and again; the disk or the network may be faulty")
-    if not ran and not plan.to_run:
+    if not ended and not plan.to_run:
         console.print("everything is stored: nothing was computed")
-    prune_weights(plan, first.store.keep_weights)
+    let_go(plan.store, plan.study_dir)
     failed = _show_failures(run, console)
     values = values_of(plan, conclude(plan.study_dir, plan.store, console))
-    console.print(f"{ran} stages ran in {duration(time.time() - began)}")
+    console.print(f"{_how(ended)} in {duration(time.time() - began)}", highlight=False)
     return Outcome(1 if failed else 0, values)
+
+
+def _how(ended: Counter[str]) -> str:
+    """How the stages of a launch came to their results."""
+    ways = {"adopted": "adopted", "stored": "computed by another launch"}
+    return ", ".join([f"{ended['ran']} stages ran", *(f"{ended[way]} {words}" for way, words in ways.items() if ended[way])])
 
 
 def _unreadable(plan: Plan) -> list[tuple[str, str]]:

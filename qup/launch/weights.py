@@ -1,74 +1,153 @@
-"""Fine-tuned weights after their evaluation: kept, only the best of each student, or none."""
+"""Fine-tuned weights go as soon as no study needs or keeps them; figures and curves stay.
+
+Each cell says by `store.keep_weights` what becomes of its weights once they are evaluated. Weights that several cells
+share, of whatever studies, stay as long as one of them says so.
+"""
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qup.launch.plan import Plan
-from qup.launch.registry import read_study
+from qup.launch.registry import read_study, registered, stage_refs
 from qup.pipeline.graph import Ref
-from qup.store import Store
+from qup.store import Lease, Store
+from qup.store.artifact import PRUNED
 from qup.store.store import write_json
 
 
-def prune_weights(plan: Plan, keep: str) -> list[Ref]:
-    """Takes away weights that `keep` (all | best | none) does not want. Figures and curves stay.
+def let_go(store: Store, study_dir: Path, evaluation: Ref | None = None) -> list[Ref]:
+    """Takes away the weights of a study that may go; after one `evaluation`, only those it decides about.
 
-    Weights that a study registered in this store needs for an evaluation still to come are left alone.
+    Who registers a study looks for taken weights afterwards (`lost_weights`), and who takes weights marks them and looks
+    at the registered studies after that. So one of the two sees the other, and nothing that is needed is taken.
     """
-    if keep == "all":
+    record = read_study(study_dir)
+    if record is None:
         return []
-    best = (_best(plan) if keep == "best" else set()) | awaited(plan.store)
-    pruned = []
-    for cell in plan.graph.cells:
-        key = cell.stages.get("train")
-        if key is None:
-            continue
-        ref = Ref("train", key)
-        shares = cell.stages.get("evaluate_at") or {"1.0": cell.stages["evaluate"]}
-        if ref in best or ref in pruned or not all(plan.store.exists("evaluate", entry) for entry in shares.values()):
-            continue
-        artifact = plan.store.get_sound(*ref)
-        if artifact is None or (artifact.path / "pruned").exists():
-            continue
-        _drop_weights(artifact.path, artifact.manifest)
-        pruned.append(ref)
-    return pruned
+    asked = _decided(record, evaluation) if evaluation else {ref for ref, _ in _trained(record)}
+    kept = {ref for ref, entry in _trained(record) if _keeps(entry) == "all"}
+    there = {ref for ref in asked - kept if _folders(store.path(*ref))}
+    return [ref for ref in sorted(_free(store, there)) if _take(store, ref, partial(_free, store, {ref}))] if there else []
 
 
-def awaited(store: Store) -> set[Ref]:
-    """Train stages that some registered study has yet to evaluate."""
-    found: set[Ref] = set()
-    for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
-        record = read_study(folder)
-        for name, parents in (record["nodes"] if record else {}).items():
-            ref = Ref.parse(name)
-            if ref.kind == "evaluate" and not store.exists(*ref):
-                found.update(parent for parent in map(Ref.parse, parents) if parent.kind == "train")
+def lost_weights(plan: Plan) -> bool:
+    """Whether weights that the plan evaluates were taken away since it was made."""
+    needed = {ref for planned in plan.to_run.values() if planned.node.kind == "evaluate" for ref in planned.node.inputs.values()}
+    return any((plan.store.path(*ref) / PRUNED).exists() for ref in needed if ref in plan.stored)
+
+
+def _free(store: Store, among: Collection[Ref]) -> set[Ref]:
+    """Those that no registered study needs or keeps."""
+    return set(among).difference(*(_held(store, record, set(among)) for record in registered(store)))
+
+
+def _trained(record: Mapping[str, Any]) -> Iterator[tuple[Ref, dict[str, Any]]]:
+    """Each cell that trains, with its training."""
+    for entry in record["cells"]:
+        for ref in stage_refs(entry, "train"):
+            yield ref, entry
+
+
+def _decided(record: Mapping[str, Any], evaluation: Ref) -> set[Ref]:
+    """Trainings whose weights an evaluation may free: its own, and those it may turn out to be better than."""
+    own = {Ref.parse(parent) for parent in record["nodes"].get(str(evaluation), ())}
+    students = {_student(entry) for ref, entry in _trained(record) if ref in own and _keeps(entry) == "best"}
+    return {ref for ref, entry in _trained(record) if ref in own or (_keeps(entry) == "best" and _student(entry) in students)}
+
+
+def _keeps(entry: Mapping[str, Any]) -> str:
+    return str(entry["config"]["store"].get("keep_weights", "all"))
+
+
+def _student(entry: Mapping[str, Any]) -> str:
+    return str(entry["config"]["model"]["name"])
+
+
+def _held(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]:
+    """Trainings whose weights a study has yet to evaluate, or keeps."""
+    held = {ref for ref, entry in _trained(record) if ref in among and _keeps(entry) == "all"}
+    for name, parents in record["nodes"].items():
+        ref = Ref.parse(name)
+        own = among.intersection(map(Ref.parse, parents)) if ref.kind == "evaluate" else set()
+        if own and _open(store, ref, record):
+            held |= own
+    return held | (_best(store, record, among) & among) | _twins(store, record, among)
+
+
+def _twins(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]:
+    """Trainings that one of this study's may yet be adopted from: it is to run, on another stream of the same data."""
+    streams = {}
+    for name, parents in record["nodes"].items():
+        if name.startswith("train/") and not store.exists(*Ref.parse(name)):
+            for parent in (ref for ref in map(Ref.parse, parents) if ref.kind == "stream"):
+                artifact = store.get_sound(*parent)
+                streams[parent.key] = artifact.digest if artifact is not None else ""
+    found = set()
+    for ref in among if streams else ():
+        artifact = store.get_sound(*ref)
+        own = artifact.manifest["inputs"].get("stream") if artifact is not None else None
+        if own and any(key != own["key"] and digest == own["digest"] for key, digest in streams.items()):
+            found.add(ref)
     return found
 
 
-def _best(plan: Plan) -> set[Ref]:
-    """The train stage with the highest total for each student."""
-    best: dict[str, tuple[float, Ref]] = {}
-    for cell in plan.graph.cells:
-        if "train" not in cell.stages:
-            continue
-        artifact = plan.store.get_sound("evaluate", cell.stages["evaluate"])
+def _best(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]:
+    """The training with the highest total so far of each student of these, over the cells that keep the best; the first of equals."""
+    students = {_student(entry) for ref, entry in _trained(record) if ref in among}
+    found: dict[str, list[tuple[float, Ref]]] = {}
+    for ref, entry in _trained(record):
+        total = _total(store, entry) if _keeps(entry) == "best" and _student(entry) in students else None
+        if total is not None:
+            found.setdefault(_student(entry), []).append((total, ref))
+    return {max(entries, key=lambda one: one[0])[1] for entries in found.values()}
+
+
+def _open(store: Store, evaluation: Ref, record: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is still to be made, or made anew."""
+    stale = record.get("again", {}).get(str(evaluation))
+    if stale is None:
+        return not store.exists(*evaluation)
+    artifact = store.get_sound(*evaluation)
+    return artifact is None or artifact.manifest.get("finished") == stale
+
+
+def _total(store: Store, entry: Mapping[str, Any]) -> float | None:
+    artifact = store.get_sound("evaluate", entry["stages"]["evaluate"])
+    if artifact is None:
+        return None
+    total = float(artifact.metrics["total"])
+    return -math.inf if math.isnan(total) else total
+
+
+def _folders(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []
+
+
+def _take(store: Store, ref: Ref, free: Callable[[], object]) -> bool:
+    """Marks the artifact, and takes its weights away if they are still free then; leaves it to whoever has claimed it."""
+    lease = Lease(store.lease_path(*ref), store.lease_s)
+    if not lease.acquire():
+        return False
+    lease.watch()
+    try:
+        artifact = store.get_sound(*ref)
         if artifact is None:
-            continue
-        total, name = float(artifact.metrics["total"]), cell.config.model.name
-        if name not in best or total > best[name][0]:
-            best[name] = (total, Ref("train", cell.stages["train"]))
-    return {ref for _, ref in best.values()}
-
-
-def _drop_weights(path: Path, manifest: dict[str, Any]) -> None:
-    (path / "pruned").touch()
-    kept = {name: entry for name, entry in manifest["files"].items() if "/" not in name}
-    write_json(path / "manifest.json", dict(manifest, files=kept))
-    for entry in path.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
+            return False
+        kept = {name: entry for name, entry in artifact.manifest["files"].items() if "/" not in name}
+        if kept != artifact.manifest["files"]:
+            (artifact.path / PRUNED).touch()
+            if not free():
+                (artifact.path / PRUNED).unlink()
+                return False
+            write_json(artifact.path / "manifest.json", dict(artifact.manifest, files=kept))
+        for folder in _folders(artifact.path):
+            shutil.rmtree(folder, ignore_errors=True)
+        return True
+    finally:
+        lease.release()

@@ -76,7 +76,7 @@ def child(request: dict[str, Any]) -> NoReturn:
         from qup.launch.run import log_to_stderr, run_job
 
         log_to_stderr()
-        status = run_job(Path(request["job"]))
+        status = run_job(Path(request["job"]), tell=True)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

@@ -14,6 +14,9 @@ from qup.context import write_table
 from qup.errors import CorruptArtifact
 from qup.store.digest import file_sha256
 
+PRUNED = "pruned"
+"""The file that marks a training whose weights were taken away."""
+
 
 def save_table(out: Path, name: str, table: pa.Table) -> None:
     """Writes `table` as `<out>/<name>.parquet`."""
@@ -38,6 +41,11 @@ class Artifact:
     def digest(self) -> str:
         """Digest of the data."""
         return self.manifest["digest"]
+
+    @property
+    def pruned(self) -> bool:
+        """Whether its weights were taken away after their evaluation."""
+        return (self.path / PRUNED).exists()
 
     @property
     def size(self) -> int:
@@ -83,7 +91,8 @@ class Artifact:
     def load(cls, stage: str, key: str, path: Path) -> Artifact | None:
         """The artifact at `path`, None where there is none; sizes are checked, bytes only when read."""
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            text = (path / "manifest.json").read_text()
+            manifest = json.loads(text)
         except FileNotFoundError:
             return None
         except (ValueError, UnicodeDecodeError) as error:
@@ -94,7 +103,17 @@ class Artifact:
             try:
                 size = (path / name).stat().st_size
             except FileNotFoundError:
+                if _changed(path / "manifest.json", text):
+                    # its weights were taken away between the two looks, or the whole artifact was
+                    return cls.load(stage, key, path)
                 raise CorruptArtifact(stage, key, f"{name} is missing") from None
             if size != entry["size"]:
                 raise CorruptArtifact(stage, key, f"{name} has {size} bytes, published with {entry['size']}")
         return cls(stage, key, path, manifest)
+
+
+def _changed(path: Path, text: str) -> bool:
+    try:
+        return path.read_text() != text
+    except (FileNotFoundError, UnicodeDecodeError):
+        return True

@@ -218,8 +218,11 @@ class Store:
         write_json(out / "manifest.json", manifest)
         return self._put(out, record, lease)
 
-    def adopt(self, source: Artifact, record: Record, lease: Lease) -> Artifact:
-        """Publishes equal work found under another key, by hard links where the file system has them."""
+    def adopt(self, source: Artifact, record: Record, lease: Lease) -> Artifact | None:
+        """Publishes equal work found under another key, by hard links where the file system has them.
+
+        None where its weights were taken away meanwhile.
+        """
         out = self.draft(record.stage, record.key)
         for name in source.manifest["files"]:
             target = out / name
@@ -227,7 +230,11 @@ class Store:
             try:
                 os.link(source.path / name, target)
             except OSError:
-                shutil.copy2(source.path / name, target)
+                try:
+                    shutil.copy2(source.path / name, target)
+                except FileNotFoundError:
+                    shutil.rmtree(out, ignore_errors=True)
+                    return None
         manifest = dict(source.manifest, key=record.key, fields=record.fields, inputs=record.inputs, study=record.study)
         manifest["adopted_from"] = source.manifest.get("adopted_from") or source.key
         write_json(out / "manifest.json", manifest)

@@ -18,7 +18,7 @@ from qup.config.contents import CACHE, Digests
 from qup.config.fingerprint import digest, fields
 from qup.config.hub import Hub
 from qup.config.resolve import UNRESOLVED, resolve, resolve_grid
-from qup.config.schema import Config
+from qup.config.schema import Config, Problems
 from qup.errors import ConfigError, InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -206,6 +206,40 @@ def test_files_of_traces_and_of_recorded_answers_are_looked_into(composer: Compo
     told = {fault.key: fault.valid for fault in caught.value.faults}
     assert set(told) == {"source.path", "oracle.path"}
     assert "row 2" in told["source.path"] and "row 2" in told["oracle.path"]
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_traces_of_no_problem_are_refused_and_of_some_told(composer: Composer, tmp_path: Path, local: bool) -> None:
+    traces, problems = tmp_path / "traces.jsonl", tmp_path / "problems.jsonl"
+    problems.write_text(ROWS)
+    cell = composer.cell(["source=file", f"source.path={traces}", "problems.lab.n=2", "problems.lab.seed=3"])
+    if local:
+        cell = replace(cell, problems=Problems(path=str(problems), solution=None))
+    good = "0" if local else "lab-3-00000"
+
+    def write(*ids: str) -> None:
+        traces.write_text("".join(json.dumps({"problem_id": identity, "text": "x"}) + "\n" for identity in ids))
+
+    write(good)
+    assert resolve_grid([cell], tmp_path / "store").notes == []
+    write(good, "nobody's")
+    two = [cell, replace(cell, seed=5)]
+    (note,) = resolve_grid(two, tmp_path / "store").notes
+    assert "1 of 2 traces belong to no problem" in note and "nobody's" in note
+    write("a", "b")
+    with pytest.raises(ConfigError) as caught:
+        resolve_grid(two, tmp_path / "store")
+    (fault,) = caught.value.faults
+    assert fault.key == "source.path"
+    assert "none of its 2 ids (such as 'a' in column 'problem_id')" in fault.valid and repr(good) in fault.valid
+
+
+def test_traces_for_problems_on_the_hub_are_left_to_the_stage(composer: Composer, tmp_path: Path) -> None:
+    traces = tmp_path / "traces.jsonl"
+    traces.write_text('{"problem_id": "a", "text": "x"}\n')
+    cell = composer.cell(["source=file", f"source.path={traces}"])
+    away = replace(cell.problems, lab=None, path="org/name", revision=COMMIT, content=COMMIT)
+    assert resolve_grid([replace(cell, problems=away)], tmp_path / "store", hub=Hub(FakeApi())).notes == []
 
 
 def test_prompts_that_leave_no_room_are_told_once_for_each_data_set(composer: Composer, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A stand-in for a stage's computation, with the launcher, store and graph left real.
 
 It notes each run in $QUP_TEST_CONTROL/runs.jsonl and does what $QUP_TEST_CONTROL/<kind>.json says:
-{"sleep": seconds, "raise": text, "kill": true, "once": true, "label": only for this key}.
+{"sleep": seconds, "raise": text, "kill": true, "once": true, "weights": true: writes a folder of them}.
 """
 
 import json
@@ -16,7 +16,16 @@ def _control():
 
 
 def _note(kind, ctx, event):
-    line = json.dumps({"kind": kind, "key": ctx.key, "event": event, "job": os.environ.get("SLURM_JOB_ID", ""), "pid": os.getpid()}) + "\n"
+    weights = len(list((ctx.shared.parent / "train").glob("*/model")))
+    entry = {
+        "kind": kind,
+        "key": ctx.key,
+        "event": event,
+        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "pid": os.getpid(),
+        "weights": weights,
+    }
+    line = json.dumps(entry) + "\n"
     with (_control() / "runs.jsonl").open("a") as stream:
         stream.write(line)
 
@@ -52,6 +61,9 @@ def behave(kind, ctx):
         os.kill(os.getpid(), signal.SIGKILL)
     if "allocate_mb" in orders:
         bytearray(orders["allocate_mb"] << 20)
+    if orders.get("weights"):
+        (ctx.out / "model").mkdir()
+        (ctx.out / "model" / "weights").write_text(ctx.key)
     (ctx.out / "result.txt").write_text(f"{kind} {orders.get('same', ctx.key)}\n")
     _note(kind, ctx, "ended")
     return {"n": 1, "total": 1.0, "benchmarks": {}, "resumed_at": 0}

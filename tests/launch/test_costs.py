@@ -1,12 +1,15 @@
 """What a plan is expected to take."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qup.config.schema import Benchmark, LabProblems, Problems
-from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, count_rows
+from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, LAB_MODEL_BYTES, count_rows
+from qup.launch.plan import make_plan
+from tests.helpers.cells import cell
 
 
 def test_rows_of_local_data_are_counted_whatever_the_format(tmp_path: Path) -> None:
@@ -22,3 +25,20 @@ def test_what_cannot_be_counted_from_here_is_assumed() -> None:
     assert count_rows(Problems(path="org/name", limit=9)) == 9
     assert count_rows(Benchmark(path="org/name")) == ASSUMED_BENCHMARK
     assert count_rows(Problems(lab=LabProblems(n=12))) == 12
+
+
+def test_the_disk_is_what_lies_there_at_the_most() -> None:
+    cells = [cell(stream, objective) for stream in ("slm_rft", "oracle_refined") for objective in ("sft", "dft")]
+
+    def disk(keep: str, slots: int | None) -> int:
+        kept = [replace(one, store=replace(one.store, dir="/nowhere", keep_weights=keep)) for one in cells]
+        plan = make_plan(kept, Path("/nowhere/study"))
+        plan.slots = slots
+        return int(plan.totals()["disk_bytes"])
+
+    model, others = LAB_MODEL_BYTES, disk("all", 1) - 4 * LAB_MODEL_BYTES
+    assert others > 0
+    assert disk("none", 1) == others + model
+    assert disk("none", 3) == others + 3 * model
+    assert disk("best", 1) == others + 2 * model
+    assert disk("none", 9) == disk("none", None) == disk("best", None) == others + 4 * model

@@ -253,6 +253,10 @@ def test_arms_that_came_to_the_same_traces_are_trained_once(overlay):
     adopted = [json.loads(path.read_text()) for path in (overlay.store / "train").glob("*/manifest.json")]
     assert len(adopted) == 4
     assert sum("adopted_from" in manifest for manifest in adopted) == 2
+    everything = [json.loads(path.read_text()) for path in overlay.store.glob("*/*/manifest.json")]
+    count = sum("adopted_from" in manifest for manifest in everything)
+    assert f"{sum(counts.values())} stages ran, {count} adopted in " in out
+    assert out.count("\nadopted ") == count
 
 
 def test_a_dry_run_before_the_launch_is_in_nobodys_way(overlay):
@@ -289,3 +293,55 @@ def test_a_store_that_spoils_whatever_is_written_is_an_error_in_the_end(tmp_path
     monkeypatch.setattr(study, "_unreadable", lambda plan: [("evaluate", "k")])
     with pytest.raises(StoreError, match="corrupt again and again"):
         study.run_here(plan, [cell("base")], cell("base"), Console(quiet=True))
+
+
+def test_weights_that_are_not_kept_go_before_the_next_training(overlay):
+    """With one slot no more than the weights of one training lie in the store; at the end none."""
+    overlay.order("train", weights=True)
+    frugal = [replace(one, store=replace(one.store, keep_weights="none"), cluster=replace(one.cluster, max_parallel=1)) for one in GRID]
+    status, out = overlay.launch(frugal)
+    assert status == 0, out
+    seen = [entry["weights"] for entry in overlay.runs("began") if entry["kind"] == "train"]
+    assert seen == [0, 0, 0, 0]
+    assert [entry["weights"] for entry in overlay.runs("began") if entry["kind"] == "evaluate"].count(1) == 4
+    assert not list((overlay.store / "train").glob("*/model"))
+
+
+def test_two_launches_at_once_that_keep_no_weights_are_in_nobodys_way(overlay):
+    overlay.order("train", weights=True)
+    overlay.order("evaluate", sleep=0.3)
+    frugal = [replace(one, store=replace(one.store, keep_weights="none")) for one in GRID]
+    other = [replace(one, study=Study(name="other"), evaluation=replace(one.evaluation, timeout_s=9.0)) for one in frugal]
+    first = overlay.popen(frugal, "local")
+    second = overlay.popen(other, "local")
+    out_first, _ = first.communicate(timeout=120)
+    out_second, _ = second.communicate(timeout=120)
+    assert first.returncode == 0, out_first
+    assert second.returncode == 0, out_second
+    assert kinds_run(overlay, "ended")["evaluate"] == 10
+    assert not list((overlay.store / "train").glob("*/model"))
+
+
+def test_a_stage_that_another_launch_computed_is_not_counted_as_run(overlay):
+    overlay.order("student", sleep=3)
+    first = overlay.popen([cell("base")], "local")
+    deadline = time.monotonic() + 60
+    while not [entry for entry in overlay.runs() if entry["kind"] == "student"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    status, out = overlay.launch([replace(cell("base"), study=Study(name="other"))])
+    assert status == 0, out
+    assert first.wait(timeout=60) == 0
+    assert "computed by another launch in " in out
+    ran = int(out.rpartition(" stages ran")[0].rpartition("\n")[2])
+    assert ran + int(first.stdout.read().rpartition(" stages ran")[0].rpartition("\n")[2]) == len(overlay.runs("ended"))
+
+
+def test_weights_wait_for_the_training_that_will_adopt_them(overlay):
+    overlay.order("train", weights=True)
+    overlay.order("stream", same="equal traces")
+    frugal = [replace(one, store=replace(one.store, keep_weights="none"), cluster=replace(one.cluster, max_parallel=1)) for one in GRID]
+    status, out = overlay.launch(frugal)
+    assert status == 0, out
+    assert kinds_run(overlay, "ended")["train"] == 2
+    assert not list((overlay.store / "train").glob("*/model"))

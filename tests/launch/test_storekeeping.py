@@ -1,5 +1,6 @@
 """Looking after a store, and explaining what is stale; on studies whose stages are recordings."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -44,13 +45,17 @@ def test_a_dry_run_does_not_make_a_cells_name_ambiguous(overlay):
     assert " in test (" in out and "missing" not in out
 
 
-def test_a_dry_run_of_a_registered_study_leaves_its_record_alone(overlay):
-    record = overlay.store / "studies" / "test" / "study.json"
-    before = record.read_bytes()
-    extended = replace(another("test", dry=True, lr=0.125), study=Study(name="test", dry_run=True, extend=True))
-    status, out = overlay.launch([extended])
+@pytest.mark.parametrize("extend", [False, True])
+def test_a_dry_run_of_a_registered_study_leaves_its_record_and_plan_alone(overlay, extend):
+    folder = overlay.store / "studies" / "test"
+    before = [(folder / name).read_bytes() for name in ("study.json", "plan.json")]
+    dry = replace(CELL, study=Study(name="test", dry_run=True, extend=extend), trainer=replace(CELL.trainer, lr=0.125 if extend else 5e-5))
+    status, out = overlay.launch([dry])
     assert status == 0, out
-    assert record.read_bytes() == before
+    assert [(folder / name).read_bytes() for name in ("study.json", "plan.json")] == before
+    path = overlay.work / "multirun" / "test" / "plan.dry.json"
+    assert f"plan written to {path.relative_to(overlay.work)}" in out
+    assert len(json.loads(path.read_text())["cells"]) == 1 + extend
 
 
 def test_a_launch_takes_the_place_of_its_dry_run(overlay):

@@ -47,6 +47,17 @@ def test_independent_stages_go_as_arrays_and_children_follow_index_by_index(over
     assert overlay.qup("wait", "test")[0] == 0
 
 
+def test_weights_that_are_not_kept_go_with_their_evaluation(overlay, slurm):
+    overlay.order("train", weights=True)
+    frugal = [replace(one, store=replace(one.store, keep_weights="none")) for one in grid()]
+    assert overlay.launch(frugal, "slurm")[0] == 0
+    status, out = overlay.qup("wait", "test")
+    assert status == 0, out
+    logs = [path.read_text() for path in (overlay.work / "multirun" / "test" / "logs").glob("evaluate-*.log")]
+    assert sum("its weights are evaluated and were let go" in log for log in logs) == 4
+    assert not list((overlay.store / "train").glob("*/model"))
+
+
 def test_editing_code_after_submission_changes_nothing(overlay, slurm):
     overlay.order("problems", sleep=2)
     assert overlay.launch(grid(), "slurm")[0] == 0

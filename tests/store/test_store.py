@@ -1,6 +1,7 @@
 """Artifacts: whole or absent, equal data has an equal digest, corruption is noticed and set aside."""
 
 import dataclasses
+import json
 import os
 import shutil
 
@@ -11,7 +12,7 @@ import pytest
 from qup.errors import CorruptArtifact, LeaseLost, StoreError
 from qup.store import Store, save_table
 from qup.store.digest import data_digest
-from qup.store.store import Record
+from qup.store.store import Record, write_json
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", None]})
 
@@ -141,3 +142,46 @@ def test_full_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("qup.store.store.shutil.disk_usage", lambda path: usage)
     with pytest.raises(StoreError, match="only 1 MiB left"):
         Store(tmp_path).check_writable()
+
+
+def with_weights(store, key):
+    lease = store.acquire("train", key, {}, lambda: False)
+    out = store.draft("train", key)
+    (out / "model").mkdir()
+    (out / "model" / "weights").write_text("weights")
+    (out / "steps.jsonl").write_text("{}")
+    made = store.publish(out, dataclasses.replace(record(key), stage="train"), {}, lease, {})
+    lease.release()
+    return made
+
+
+def take_weights(artifact):
+    kept = {"steps.jsonl": artifact.manifest["files"]["steps.jsonl"]}
+    write_json(artifact.path / "manifest.json", dict(artifact.manifest, files=kept))
+    shutil.rmtree(artifact.path / "model")
+
+
+def test_weights_that_go_while_an_artifact_is_read_do_not_make_it_corrupt(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    made = with_weights(store, "k1")
+    real = json.loads
+
+    def loads(text):
+        monkeypatch.undo()
+        take_weights(made)
+        return real(text)
+
+    monkeypatch.setattr("qup.store.artifact.json.loads", loads)
+    found = store.get("train", "k1")
+    assert list(found.manifest["files"]) == ["steps.jsonl"]
+
+
+def test_weights_that_go_while_they_are_adopted_are_not_adopted(tmp_path):
+    store = Store(tmp_path)
+    made = with_weights(store, "k1")
+    take_weights(made)
+    lease = store.acquire("train", "k2", {}, lambda: False)
+    assert store.adopt(made, dataclasses.replace(record("k2"), stage="train"), lease) is None
+    assert not store.exists("train", "k2")
+    assert not list((tmp_path / "train").glob(".k2.out.*"))
+    lease.release()
