@@ -151,11 +151,12 @@ def _status(
     if away:
         return StageStatus(ref, "queued", "the queue cannot be asked", tasks[-1][0])
     bad = next((job for job in ended if job is not None and job.state.split()[0] != "COMPLETED"), None)
+    stopped = any(job in submission.stopped for job, _, submission in tasks)
     if bad is not None:
-        return _dead(ref, bad, failure, study_dir)
+        return _dead(ref, bad, failure, study_dir, stopped)
     if failure:
         return StageStatus(ref, "failed", _last(failure["error"]), tasks[-1][0])
-    if any(job in submission.stopped for job, _, submission in tasks):
+    if stopped:
         return StageStatus(ref, "cancelled", "by qup cancel", tasks[-1][0])
     status = _exit_status(study_dir, tasks[-1][0])
     if status:
@@ -175,8 +176,11 @@ def _live(ref: Ref, live: list[tuple[str, QueueJob]], claim: dict[str, Any] | No
     return StageStatus(ref, "queued", f"{note}{job.reason}", job.id, restarts)
 
 
-def _dead(ref: Ref, job: QueueJob, failure: dict[str, Any] | None, study_dir: Path) -> StageStatus:
+def _dead(ref: Ref, job: QueueJob, failure: dict[str, Any] | None, study_dir: Path, stopped: bool) -> StageStatus:
     state = job.state.split()[0]
+    if state == "CANCELLED" and stopped:
+        # first, for a job that was cancelled while it waited keeps "Dependency" as its reason
+        return StageStatus(ref, "cancelled", "by qup cancel", job.id, job.restarts)
     if state == "CANCELLED" and job.reason in ("Dependency", "DependencyNeverSatisfied"):
         return StageStatus(ref, "cancelled", "a stage it depends on did not succeed", job.id, job.restarts)
     if state == "CANCELLED":

@@ -27,6 +27,8 @@ STYLES = {
 }
 WORST = ("failed", "lost", "cancelled", "blocked", "held", "waiting", "queued", "running", "stored")
 
+MOST_NOTES = 40
+
 
 def _columns(seen: Look) -> list[str]:
     there = {ref.kind for ref in seen.stages}
@@ -64,15 +66,29 @@ def show_states(seen: Look, width: int) -> Table:
 
 
 def notes(seen: Look) -> list[str]:
-    """What went wrong or waits, in words, once a stage."""
+    """What went wrong or waits, in words: the worst first, a line a stage, and one for stages cancelled for the same reason."""
     lines = [f"the queue could not be asked: {seen.slurm}"] if seen.slurm else []
+    told: list[StageStatus] = []
+    cancelled: dict[str, list[StageStatus]] = {}
     for status in seen.stages.values():
-        if status.state in ("failed", "lost", "cancelled", "held") or (
+        if status.state == "cancelled":
+            cancelled.setdefault(status.detail, []).append(status)
+        elif status.state in ("failed", "lost", "held") or (
             status.state == "queued" and status.detail not in ("Dependency", "Priority", "Resources", "None")
         ):
-            job = f" (job {status.job})" if status.job else ""
-            lines.append(f"{status.state:<9} {status.ref}{job}: {status.detail}")
+            told.append(status)
+    told.sort(key=lambda status: WORST.index(status.state))
+    lines += [_note(status) for status in told[:MOST_NOTES]]
+    if len(told) > MOST_NOTES:
+        lines.append(f"… and {len(told) - MOST_NOTES} more; --json has all")
+    for why, statuses in cancelled.items():
+        lines.append(_note(statuses[0]) if len(statuses) == 1 else f"cancelled {len(statuses)} stages: {why}")
     return lines
+
+
+def _note(status: StageStatus) -> str:
+    job = f" (job {status.job})" if status.job else ""
+    return f"{status.state:<9} {status.ref}{job}: {status.detail}"
 
 
 def as_json(seen: Look) -> dict[str, Any]:
@@ -119,7 +135,7 @@ def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: boo
         print(json.dumps(_json(seen)))
         return 0
     console.print(show_states(seen, console.width))
-    for line in notes(seen)[:40]:
+    for line in notes(seen):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
 

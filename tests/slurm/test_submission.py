@@ -139,6 +139,8 @@ def test_cancel_takes_a_studys_jobs_and_leaves_what_another_needs(overlay, slurm
     _, out = overlay.qup("status", "test", "--json")
     states = {stage["stage"]: stage["state"] for one in json.loads(out)["cells"] for stage in one["stages"]}
     assert states["train"] == states["evaluate"] == "cancelled", states
+    told = {stage["detail"] for one in json.loads(out)["cells"] for stage in one["stages"] if stage["state"] == "cancelled"}
+    assert told == {"by qup cancel"}, "also of those that waited for another stage"
     status, out = overlay.qup("wait", "other")
     assert status == 0, out
     assert kinds(overlay)["train"] == 1

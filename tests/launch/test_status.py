@@ -1,0 +1,39 @@
+"""What `qup status` says below its table."""
+
+from qup.launch.states import Look, StageStatus
+from qup.launch.status import MOST_NOTES, notes
+from qup.pipeline.graph import Ref
+
+
+def look(*statuses: StageStatus) -> Look:
+    return Look({"name": "test", "cells": []}, {status.ref: status for status in statuses})
+
+
+def test_what_failed_stands_before_what_was_cancelled_for_it_however_many_these_are() -> None:
+    cancelled = [
+        StageStatus(Ref("evaluate", f"{number:020}"), "cancelled", "a stage it depends on did not succeed") for number in range(60)
+    ]
+    failed = StageStatus(Ref("train", "f" * 20), "failed", "ran out of memory", "7")
+    assert notes(look(*cancelled, failed)) == [
+        f"failed    train/{'f' * 20} (job 7): ran out of memory",
+        "cancelled 60 stages: a stage it depends on did not succeed",
+    ]
+
+
+def test_one_cancelled_stage_is_named_and_a_wait_with_a_reason_comes_after_failures() -> None:
+    waiting = StageStatus(Ref("reward", "a" * 20), "queued", "ReqNodeNotAvail", "3")
+    plain = StageStatus(Ref("reward", "b" * 20), "queued", "Priority", "4")
+    lost = StageStatus(Ref("train", "c" * 20), "lost", "gone")
+    cancelled = StageStatus(Ref("evaluate", "d" * 20), "cancelled", "by qup cancel", "5")
+    assert notes(look(waiting, plain, cancelled, lost)) == [
+        f"lost      train/{'c' * 20}: gone",
+        f"queued    reward/{'a' * 20} (job 3): ReqNodeNotAvail",
+        f"cancelled evaluate/{'d' * 20} (job 5): by qup cancel",
+    ]
+
+
+def test_a_long_list_says_how_much_it_leaves_out() -> None:
+    failed = [StageStatus(Ref("train", f"{number:020}"), "failed", "no") for number in range(MOST_NOTES + 3)]
+    lines = notes(look(*failed))
+    assert len(lines) == MOST_NOTES + 1
+    assert lines[-1] == "… and 3 more; --json has all"
