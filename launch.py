@@ -38,7 +38,7 @@ def run_cell(config: DictConfig) -> object:
         if chosen.mode == RunMode.MULTIRUN:
             cell = replace(cell, study=replace(cell.study, extend=True))
         elif cell.study.grids:
-            print(f"this is one cell; {cell.study.name} has a grid of them, which -m runs", file=sys.stderr)
+            print(f"this is one cell, as study {cell.study.name}; -m runs the experiment's grid of them", file=sys.stderr)
         outcome = launch([cell], where)
     except (QupError, OSError) as error:
         refuse(error)

@@ -91,7 +91,11 @@ def test_one_cell_of_an_experiment_with_a_grid_says_so(
 ) -> None:
     assert _main(monkeypatch, "experiment=lab") == 0
     assert "-m runs" in capsys.readouterr().err
-    assert study.calls[0][0][0].study.name == "lab"
+    assert study.calls[0][0][0].study.name == "lab-cell", "or the grid itself could not have its name any more"
+    assert _main(monkeypatch, "-m experiment=lab") == 0
+    assert {cell.study.name for cell in study.calls[1][0]} == {"lab"}
+    assert _main(monkeypatch, "experiment=lab study.name=mine") == 0
+    assert study.calls[2][0][0].study.name == "mine"
 
 
 def test_nothing_is_left_lying_about(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import JobRuntime, setup_globals
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from qup.config.fingerprint import build
@@ -24,6 +25,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "config"
 MANY = ("reward",)
 """Groups of which a cell has several."""
+ONE_CELL = "-cell"
+"""Behind the name of an experiment with a grid, where one cell of it is launched: the grid keeps the name."""
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 
 
@@ -50,7 +53,11 @@ def from_hydra(config: DictConfig, hydra: DictConfig | None = None, *, now: date
     if several:
         raise ConfigError(several)
     experiment = hydra.runtime.choices.get("experiment")
-    cell, faults = Settler(default_study_name([experiment], now or datetime.now())).settle(typed(config))
+    given_cell = typed(config)
+    name = default_study_name([experiment], now or datetime.now())
+    if hydra.get("mode") == RunMode.RUN and given_cell.study.grids:
+        name += ONE_CELL
+    cell, faults = Settler(name).settle(given_cell)
     if faults:
         raise ConfigError(faults)
     return cell

@@ -330,7 +330,7 @@ class Lora:
 class Trainer:
     """One fine-tuning run."""
 
-    objective: str = opt("sft", "the loss, by name in qup/training/losses.py", choices=("sft", "dft"))
+    objective: str = opt("sft", "the loss, by name in qup/training/objectives.py", choices=("sft", "dft"))
     lr: float = opt(5e-5, "peak learning rate", above=0)
     batch_size: int = opt(256, "examples an optimizer step, over all ranks", at_least=1)
     epochs: int = opt(1, "passes over the stream", at_least=1)
@@ -472,7 +472,9 @@ class Verdict:
 class Study:
     """One grid under one name."""
 
-    name: str | None = opt(None, "name of the study: the experiment's, else the date")
+    name: str | None = opt(
+        None, "name of the study: the experiment's (with -cell behind it, where it has a grid and -m is left out), else the date"
+    )
     dir: str = opt("multirun", "where studies are presented")
     seed: int | None = opt(None, "sets every seed")
     grids: list[dict[str, Any]] = opt([], "products of overrides, united; each maps a key to a comma-separated sweep")
