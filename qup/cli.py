@@ -51,12 +51,15 @@ def _explain(args: argparse.Namespace, console: Console) -> int:
 
 
 def _report(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.registry import find_study, read_study
+    from qup.launch.registry import find_study, is_dry, read_study
     from qup.launch.study import finish
     from qup.store import study_store
 
-    for name in args.study:
-        folder = find_study(name, args.dir)
+    folders = [find_study(name, args.dir) for name in args.study]
+    for folder in folders:
+        if is_dry(folder):
+            raise InputError(f"study {folder.name!r}: a dry run, of which nothing has run; launch it without study.dry_run=true first")
+    for folder in folders:
         record = read_study(folder)
         assert record is not None
         finish(folder, study_store(folder, record), console, out=args.out / folder.name if args.out else None)

@@ -129,10 +129,12 @@ class Composer:
         if text not in self._parsed:
             try:
                 one = self._parser.parse_overrides([text])[0]
-                self._parsed[text] = one if one.key_or_group else Fault(text, "", "is no override; key=value")
+                self._parsed[text] = one if one.key_or_group else Fault(text, "", "is no override; write key=value")
             except HydraException as error:
+                key, equals, value = text.partition("=")
                 lines = [line for line in str(error).splitlines() if line and not line.startswith("See http")]
-                self._parsed[text] = Fault(text.partition("=")[0], text.partition("=")[2], f"is no override: {lines[0]}")
+                why = f": {lines[0]} (quotes keep what Hydra's grammar does not know: '{key}=\"…\"')" if equals else "; write key=value"
+                self._parsed[text] = Fault(key, value, f"is no override{why}")
         return self._parsed[text]
 
     def options(self, group: str) -> list[str]:

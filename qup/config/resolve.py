@@ -55,8 +55,8 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
     if resolver.unresolved and not dry_run:
         names = "\n".join(f"  {line}" for line in resolver.unresolved)
         raise InputError(
-            "the hub can't be reached to learn which commits these are; pin each by the revision= beside its path "
-            f"(a commit of 40 hex digits), or give a local path:\n{names}"
+            "these are no files or folders here, and the hub can't be reached to learn which commits they are; where a local path is "
+            f"meant, mend it, else pin each by the revision= beside its path (a commit of 40 hex digits):\n{names}"
         )
     return Resolved(resolved, resolver.unresolved, resolver.notes)
 

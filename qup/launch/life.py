@@ -234,5 +234,6 @@ def wait(study: str, shown: Path, console: Console) -> int:
     """Waits for a study's end."""
     folder = find_study(study, shown)
     status = watch(folder, console)
-    console.print(summary(look(folder, Slurm() if on_slurm(folder) else None)))
+    if console.is_terminal:
+        console.print(summary(look(folder, Slurm() if on_slurm(folder) else None)))
     return status

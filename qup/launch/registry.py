@@ -155,7 +155,12 @@ def find_study(name: str, shown: Path = Path("multirun")) -> Path:
         if (folder / "study.json").exists():
             return folder.resolve()
     there = sorted(entry.name for entry in shown.iterdir() if (entry / "study.json").exists()) if shown.is_dir() else []
-    raise InputError(f"study {name!r}: not found under {shown}/; there {'are ' + ', '.join(there) if there else 'is none'}")
+    where = (
+        f"there are {', '.join(there)}"
+        if there
+        else "there is none: call qup where you launched, or name study.dir with --dir before the command"
+    )
+    raise InputError(f"study {name!r}: not found under {shown}/; {where}")
 
 
 def study_cells(record: dict[str, Any]) -> list[Config]:

@@ -64,9 +64,12 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     plan = share_budget(plan, first)
     plan.slots = (first.cluster.max_parallel or cores()) if where == "local" else None
     show_plan(plan, console)
-    for name in found.unresolved:
+    if found.unresolved:
+        names = "\n".join(f"  {escape(line)}" for line in found.unresolved)
         console.print(
-            f"[yellow]not resolved to a commit, for the hub can't be reached:[/] {escape(str(name))}", highlight=False, soft_wrap=True
+            f"[yellow]no files or folders here, and the hub can't be reached to learn which commits they are:[/]\n{names}",
+            highlight=False,
+            soft_wrap=True,
         )
     for note in found.notes:
         console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
@@ -211,11 +214,13 @@ def _show_failures(run: LocalRun | None, console: Console) -> int:
 def show_plan(plan: Plan, console: Console) -> None:
     """What will be spent, before it is."""
     totals = plan.totals()
+    unneeded = totals["stages"] - totals["stored"] - totals["to_run"]
     parts = [
-        f"{totals['cells']} cells → {totals['stage_runs']} stage runs",
+        f"{totals['cells']} cell{'s' if totals['cells'] != 1 else ''} → {totals['stage_runs']} stage runs",
         f"{totals['stages']} distinct",
         f"{totals['stored']} stored",
         f"{totals['to_run']} to run",
+        *([f"{unneeded} not needed"] if unneeded else []),
         f"{totals['gpu_hours']:.1f} GPU-hours",
         f"{totals['cpu_hours']:.2f} CPU-hours",
         f"{totals['disk_bytes'] / 1e9:.1f} GB",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from qup.cli import main
 from qup.config.schema import Study
 from qup.errors import StoreError
 from qup.launch import study
@@ -257,6 +258,16 @@ def test_arms_that_came_to_the_same_traces_are_trained_once(overlay):
     count = sum("adopted_from" in manifest for manifest in everything)
     assert f"{sum(counts.values())} stages ran, {count} adopted in " in out
     assert out.count("\nadopted ") == count
+
+
+def test_a_dry_run_has_no_report_that_would_be_in_a_launchs_way(overlay):
+    dry = [replace(cell("base"), study=replace(cell("base").study, dry_run=True))]
+    assert overlay.launch(dry)[0] == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["--dir", str(overlay.work / "multirun"), "report", "test"])
+    assert stop.value.code == 1
+    assert {path.name for path in (overlay.work / "multirun" / "test").iterdir()} == {"plan.json", "study.json"}
+    assert overlay.launch([cell("base")])[0] == 0
 
 
 def test_a_dry_run_before_the_launch_is_in_nobodys_way(overlay):
