@@ -72,8 +72,8 @@ OTHERS = {
     "qup store ls",
     "qup store verify",
     "qup store gc --dry-run",
-    "qup explain lab_foreign/slm_rft/sft --study lab_small",
-    "qup explain lab_foreign/slm_rft/sft --study lab_small_lr",
+    "qup explain lab_familiar/numina_subset/dft --study lab_small",
+    "qup explain lab_familiar/numina_subset/dft --study lab_small_lr",
     "qup compare lab_small lab_small_judged",
     "qup export lab_foreign/oracle_refined/sft exported/model --study lab_small",
     "qup export stream/lab_foreign/oracle_refined/sft exported/stream --study lab_small",
@@ -90,6 +90,7 @@ COVERED = {
     "make demo": "tests/end_to_end/test_lab_small.py::test_the_study_ends_with_a_row_for_each_cell",
     "make test": ".ci/run",
     "make smollm2": "tests/test_models.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
+    "python launch.py -m experiment=exposure": COMPOSES,
     "python launch.py -m experiment=joint_selection": COMPOSES,
     "python launch.py -m experiment=mawps_smollm2 problems.path=singleop.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl": COMPOSES,
     "python launch.py -m experiment=joint_selection model=smollm2_135m problems=mawps problems.path=singleop.jsonl oracle=openai judge=none"
@@ -309,10 +310,10 @@ def test_the_tutorial_does_what_it_says(site: Path) -> None:
     assert {stage["name"] for stage in plan["stages"] if stage["state"] == "run"} == {"train", "evaluate"}
     judged = out["python launch.py -m experiment=lab_small retention.seed=1 study.name=lab_small_judged"]
     assert "10 stages ran" in judged
-    explained = out["qup explain lab_foreign/slm_rft/sft --study lab_small_lr"]
+    explained = out["qup explain lab_familiar/numina_subset/dft --study lab_small_lr"]
     assert "trainer.lr: 0.001 → 0.002" in explained
     assert "input train: " in explained
-    assert "+0.0" in out["qup compare lab_small lab_small_judged"]
+    assert out["qup compare lab_small lab_small_judged"].count("the same results") == 22
     assert "0 would go" in out["qup store gc --dry-run"]
     assert (site / "elsewhere" / "lab_small" / "report.html").exists()
     assert (site / "exported" / "model" / "config.json").exists()

@@ -38,6 +38,8 @@ class Pair:
     second: Summary
     difference: Estimate | None
     """First minus second on the same problems."""
+    same: bool
+    """Both are the same evaluations, bit by bit: nothing was drawn twice, and there is nothing to estimate."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def compare(first: Study, second: Study, shelves: tuple[Shelf, Shelf]) -> Compar
         {(one.student, one.arm, _setting(one)): one for one in reversed(side.summaries)} for side in sides
     ]
     shared = [place for place in reversed(places[0]) if place in places[1]]
-    pairs = tuple(Pair(*place, places[0][place], places[1][place], _paired(sides, places[0][place], places[1][place])) for place in shared)
+    pairs = tuple(_pair(sides, place, places[0][place], places[1][place]) for place in shared)
     only = tuple(
         tuple(" ".join(filter(None, place)) for place in reversed(mine) if place not in other) for mine, other in (places, places[::-1])
     )
@@ -197,6 +199,18 @@ def _template_hashes(side: _Side, student: str) -> dict[str, str]:
     return found
 
 
+def _pair(sides: tuple[_Side, _Side], place: tuple[str, str, str], first: Summary, second: Summary) -> Pair:
+    mine, other = (_digests(side, one) for side, one in zip(sides, (first, second), strict=True))
+    return Pair(*place, first, second, _paired(sides, first, second), bool(mine) and mine == other)
+
+
+def _digests(side: _Side, one: Summary) -> list[str]:
+    """Digests of an arm's evaluations; none where one is missing."""
+    found = [side.shelf.of(run.cell, "evaluate") for run in one.runs]
+    known = [artifact.digest for artifact in found if artifact is not None]
+    return sorted(known) if len(known) == len(found) else []
+
+
 def _paired(sides: tuple[_Side, _Side], first: Summary, second: Summary) -> Estimate | None:
     """Paired by replicate where both have the same seeds, else the first replicates."""
     labelled = {f"0/{run.cell.label}": sides[0].outcomes.get(run.cell.label) for run in first.runs}
@@ -237,7 +251,7 @@ def show_comparison(first: Path, second: Path, console: Console) -> int:
             pair.setting,
             value(pair.first.total, 1),
             value(pair.second.total, 1),
-            shown_difference(pair.difference, 1),
+            "the same results" if pair.same else shown_difference(pair.difference, 1),
         )
     console.print(table)
     for name, only in zip(found.names, found.only, strict=True):

@@ -482,7 +482,8 @@ def test_comparison_refuses_by_name_and_pairs_what_agrees(tmp_path, capsys) -> N
     other, _ = build_study(tmp_path / "c", World(lab_cells(**ONE, benchmarks={"easy": 61, "hard": 30})), "three")
     assert show_comparison(first, second, Console(width=140)) == 0
     out = capsys.readouterr().out
-    assert re.search(r"slm_rft +SFT.*\[", out)
+    assert re.search(r"slm_rft +SFT.*\]$", out, re.MULTILINE)
+    assert re.search(r"base .*the same results$", out, re.MULTILINE), "equal outcomes of equal problems"
     assert "only in one: " in out
     with pytest.raises(InputError, match=r"benchmark easy differs: lab\.n 60 against 61$"):
         show_comparison(first, other, Console())
