@@ -1,0 +1,235 @@
+"""A stage's execution: found, adopted from equal work, or computed under its claim and published."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from qup.config.fingerprint import digest, fields
+from qup.context import Context
+from qup.errors import Interrupted, QupError, StoreError
+from qup.launch.code import code_digest
+from qup.launch.jobs import Job
+from qup.pipeline.kinds import KINDS
+from qup.store import Artifact, Lease, Store
+from qup.store.store import Record, package_versions
+
+
+def load_inputs(store: Store, job: Job) -> dict[str, Artifact]:
+    """The stage's inputs and those hints that are there; StoreError names what is missing."""
+    found: dict[str, Artifact] = {}
+    missing = []
+    for name, ref in job.inputs.items():
+        artifact = store.get(*ref)
+        if artifact is None:
+            missing.append(f"{name} ({ref})")
+        else:
+            found[name] = artifact
+    if missing:
+        raise StoreError(f"{job.ref}: inputs missing from {store.root}: {', '.join(missing)}")
+    for name, ref in job.hints.items():
+        artifact = store.get_sound(*ref)
+        if artifact is not None:
+            found[name] = artifact
+    return found
+
+
+def record_of(job: Job, inputs: dict[str, Artifact]) -> Record:
+    """What the manifest says of this stage run."""
+    kind = KINDS[job.ref.kind]
+    needed = {name: inputs[name] for name in job.inputs}
+    view_fields = fields(job.view)
+    return Record(
+        stage=kind.name,
+        version=kind.version,
+        key=job.ref.key,
+        fields=view_fields,
+        inputs={name: {"stage": artifact.stage, "key": artifact.key, "digest": artifact.digest} for name, artifact in needed.items()},
+        code=code_digest(kind.module),
+        identity=digest([kind.name, kind.version, view_fields, {name: artifact.digest for name, artifact in needed.items()}]),
+        study=job.study,
+    )
+
+
+def execute(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> str:
+    """Computes, adopts or finds the artifact: returns `stored`, `adopted` or `ran`.
+
+    Raises Interrupted where it was asked to stop, and whatever the stage raises.
+    """
+    store = Store(job.store, job.lease_s)
+    if job.replace:
+        _retire(store, job, log)
+    if store.exists(*job.ref) and store.get_sound(*job.ref) is not None:
+        return "stored"
+    inputs = load_inputs(store, job)
+    record = record_of(job, inputs)
+    lease = store.acquire(*job.ref, {"study": job.study, "job": os.environ.get("SLURM_JOB_ID", "")}, stopping)
+    if lease is None:
+        if store.exists(*job.ref):
+            return "stored"
+        raise Interrupted("asked to stop while another process held the claim")
+    lease.watch()
+    try:
+        twin = None if job.replace else store.find(job.ref.kind, record.identity)
+        if twin is not None and not twin.pruned and store.adopt(twin, record, lease) is not None:
+            log.info("adopted %s/%s: equal work", twin.stage, twin.key)
+            return "adopted"
+        _compute(store, job, inputs, record, lease, stopping, log)
+        return "ran"
+    finally:
+        lease.release()
+
+
+def _retire(store: Store, job: Job, log: logging.Logger) -> None:
+    """Sets aside an artifact that is to be computed anew, unless another process has already done so."""
+    found = store.get_sound(*job.ref)
+    if found is None:
+        return
+    if found.pruned or found.manifest["code"] != code_digest(KINDS[job.ref.kind].module):
+        log.info("%s is computed anew; the old one is kept at %s", job.ref, store.quarantine(*job.ref))
+
+
+def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: Callable[[], bool], log: logging.Logger) -> Context:
+    def stop() -> bool:
+        return stopping() or (lease is not None and lease.lost.is_set())
+
+    def ignore(done: float, total: float, unit: str) -> None:
+        """A worker of a wide stage has no claim of its own to show progress in."""
+
+    work = store.work(*job.ref)
+    work.mkdir(parents=True, exist_ok=True)
+    store.shared.mkdir(parents=True, exist_ok=True)
+    return Context(
+        out=out,
+        work=work,
+        shared=store.shared,
+        resources=job.resources,
+        key=job.ref.key,
+        study=job.study,
+        progress=lease.progress if lease is not None else ignore,
+        stopping=stop,
+        log=log,
+    )
+
+
+def _load_stage(job: Job) -> ModuleType:
+    module = importlib.import_module(KINDS[job.ref.kind].module)
+    if "torch" in sys.modules:
+        import torch
+
+        owner = getattr(job.view, "model", None) or getattr(job.view, "reward", None)
+        torch.set_num_threads(getattr(owner, "threads", 1))
+    return module
+
+
+def _compute(
+    store: Store, job: Job, inputs: dict[str, Artifact], record: Record, lease: Lease, stopping: Callable[[], bool], log: logging.Logger
+) -> None:
+    if job.ref.kind == "evaluate" and any(artifact.pruned for artifact in inputs.values()):
+        raise StoreError(
+            f"{job.ref}: the weights to evaluate were taken away (store.keep_weights); launch again, and they are trained anew"
+        )
+    began, cpu_began = time.time(), _cpu_seconds()
+    module = _load_stage(job)
+    out = store.draft(*job.ref)
+    ctx = _context(store, job, out, lease, stopping, log)
+    _announcement(store, job).touch()
+    try:
+        if KINDS[job.ref.kind].sharded:
+            count = module.plan(job.view, inputs, ctx)
+            todo = [index for index in range(count) if not ctx.has_shard(index)]
+            if todo:
+                log.info("%d of %d shards to do", len(todo), count)
+                module.shard(job.view, inputs, ctx, todo)
+            metrics = module.merge(job.view, inputs, ctx)
+        else:
+            metrics = module.run(job.view, inputs, ctx)
+    except Interrupted:
+        shutil.rmtree(out, ignore_errors=True)
+        lease.check()
+        raise
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    facts: dict[str, Any] = {
+        "units": job.units,
+        "seconds": time.time() - began,
+        "cpu_seconds": _cpu_seconds() - cpu_began,
+        "finished": time.time(),
+        "gpus": job.resources.gpus,
+        "max_rss_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+    store.publish(out, record, metrics, lease, facts)
+
+
+def _cpu_seconds() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def execute_worker(job: Job, worker: int, workers: int, stopping: Callable[[], bool], log: logging.Logger) -> str:
+    """Does this worker's share of a wide stage's shards; the merge is a run of its own after all workers."""
+    store = Store(job.store, job.lease_s)
+    if store.exists(*job.ref):
+        return "stored"
+    inputs = load_inputs(store, job)
+    label = {"study": job.study, "job": os.environ.get("SLURM_JOB_ID", "")}
+    lease = store.acquire(job.ref.kind, f"{job.ref.key}.worker{worker}of{workers}", label, stopping)
+    if lease is None:
+        raise Interrupted("asked to stop while another process held this worker's claim")
+    lease.watch()
+    try:
+        module = _load_stage(job)
+        ctx = _context(store, job, store.work(*job.ref), lease, stopping, log)
+        count = module.plan(job.view, inputs, ctx)
+        todo = [index for index in range(worker, count, workers) if not ctx.has_shard(index)]
+        if todo:
+            module.shard(job.view, inputs, ctx, todo)
+        return "ran"
+    finally:
+        lease.release()
+
+
+def execute_follower(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> None:
+    """Works along with rank 0 of a training that SLURM started on several tasks.
+
+    It waits until rank 0 has claimed the stage and says that there is something to compute.
+    """
+    store = Store(job.store, job.lease_s)
+    while not _announcement(store, job).exists():
+        if store.exists(*job.ref):
+            return
+        if stopping():
+            raise Interrupted("asked to stop before rank 0 had anything to compute")
+        time.sleep(0.2)
+    inputs = load_inputs(store, job)
+    module = _load_stage(job)
+    out = store.work(*job.ref) / f"rank-{os.environ['RANK']}"
+    out.mkdir(parents=True, exist_ok=True)
+    module.run(job.view, inputs, _context(store, job, out, None, stopping, log))
+
+
+def _announcement(store: Store, job: Job) -> Path:
+    mark = f"{os.environ.get('SLURM_JOB_ID', 'local')}.{os.environ.get('SLURM_RESTART_COUNT', 0)}"
+    return store.work(*job.ref) / f"rank-0-works-{mark}"
+
+
+def check_packages(job: Job) -> None:
+    """Raises QupError where this environment is not the one the job was planned with."""
+    found = package_versions()
+    other = [
+        f"{name} {found.get(name, 'missing')} here, {version} at submission"
+        for name, version in job.packages.items()
+        if found.get(name) != version
+    ]
+    if other:
+        raise QupError(f"{job.ref}: other packages than at submission: {'; '.join(other)}")
