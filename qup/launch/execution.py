@@ -23,6 +23,9 @@ from qup.pipeline.kinds import KINDS
 from qup.store import Artifact, Lease, Store
 from qup.store.store import Record, package_versions
 
+TELL_S = 60.0
+"""Seconds between two words of a stage's progress in its log."""
+
 
 def load_inputs(store: Store, job: Job) -> dict[str, Artifact]:
     """The stage's inputs and those hints that are there; StoreError names what is missing."""
@@ -98,12 +101,24 @@ def _retire(store: Store, job: Job, log: logging.Logger) -> None:
         log.info("%s is computed anew; the old one is kept at %s", job.ref, store.quarantine(*job.ref))
 
 
+def telling(lease: Lease | None, log: logging.Logger) -> Callable[[float, float, str], None]:
+    """A stage's progress: to its claim, where there is one (a worker of a wide stage has none), and now and then to the log."""
+    told = time.monotonic()
+
+    def progress(done: float, total: float, unit: str) -> None:
+        nonlocal told
+        if lease is not None:
+            lease.progress(done, total, unit)
+        if time.monotonic() - told >= TELL_S:
+            told = time.monotonic()
+            log.info("%s of %s %s", f"{done:,.0f}", f"{total:,.0f}", unit)
+
+    return progress
+
+
 def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: Callable[[], bool], log: logging.Logger) -> Context:
     def stop() -> bool:
         return stopping() or (lease is not None and lease.lost.is_set())
-
-    def ignore(done: float, total: float, unit: str) -> None:
-        """A worker of a wide stage has no claim of its own to show progress in."""
 
     work = store.work(*job.ref)
     work.mkdir(parents=True, exist_ok=True)
@@ -115,7 +130,7 @@ def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: C
         resources=job.resources,
         key=job.ref.key,
         study=job.study,
-        progress=lease.progress if lease is not None else ignore,
+        progress=telling(lease, log),
         stopping=stop,
         log=log,
     )
@@ -168,7 +183,12 @@ def _compute(
         "gpus": job.resources.gpus,
         "max_rss_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
+    log.info("%s", ", ".join(f"{name} {_short(value)}" for name, value in metrics.items() if isinstance(value, int | float | str)))
     store.publish(out, record, metrics, lease, facts)
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cpu_seconds() -> float:

@@ -55,6 +55,8 @@ def test_a_grid_runs_each_shared_stage_once_and_a_second_launch_nothing(overlay)
     assert counts["train"] == 4
     assert counts["evaluate"] == 5
     assert (overlay.work / "multirun" / "test" / "report" / "cells.csv").read_text().count("\n") == 5
+    (log, *_) = (overlay.work / "store" / "studies" / "test" / "logs").glob("train-*.log")
+    assert "INFO n 1, total 1, " in log.read_text()
     before = len(overlay.runs())
     status, out = overlay.launch(GRID)
     assert status == 0

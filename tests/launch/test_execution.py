@@ -1,0 +1,32 @@
+"""What a stage's execution tells while it goes on."""
+
+import logging
+
+from qup.launch import execution
+
+
+class Claim:
+    def __init__(self):
+        self.shown = []
+
+    def progress(self, *what):
+        self.shown.append(what)
+
+
+def test_progress_goes_to_the_claim_at_once_and_to_the_log_now_and_then(caplog, monkeypatch):
+    clock = iter([0.0, 1.0, 61.0, 61.0, 62.0])
+    monkeypatch.setattr(execution.time, "monotonic", lambda: next(clock))
+    claim, log = Claim(), logging.getLogger("qup.test")
+    with caplog.at_level(logging.INFO, "qup.test"):
+        progress = execution.telling(claim, log)
+        for done in (1, 2000, 2001):
+            progress(done, 4000, "steps")
+    assert claim.shown == [(1, 4000, "steps"), (2000, 4000, "steps"), (2001, 4000, "steps")]
+    assert [record.getMessage() for record in caplog.records] == ["2,000 of 4,000 steps"]
+
+
+def test_a_worker_without_a_claim_tells_its_log_alone(caplog, monkeypatch):
+    monkeypatch.setattr(execution, "TELL_S", 0.0)
+    with caplog.at_level(logging.INFO, "qup.test"):
+        execution.telling(None, logging.getLogger("qup.test"))(3, 10, "problems")
+    assert [record.getMessage() for record in caplog.records] == ["3 of 10 problems"]
