@@ -29,7 +29,10 @@ def run_cell(config: DictConfig) -> object:
     from qup.launch.study import launch
 
     chosen = HydraConfig.get()
-    where = "slurm" if chosen.runtime.choices.get("hydra/launcher") == "slurm" else "local"
+    launcher = chosen.runtime.choices.get("hydra/launcher")
+    if chosen.mode == RunMode.RUN and launcher not in ("local", "slurm"):
+        refuse(ConfigError([Fault("hydra/launcher", launcher, "local or slurm; Hydra asks another launcher with -m only")]))
+    where = "slurm" if launcher == "slurm" else "local"
     try:
         cell = from_hydra(config, OmegaConf.structured(chosen))
     except ConfigError as error:

@@ -155,6 +155,7 @@ def test_a_bug_keeps_its_traceback(study: FakeStudy, monkeypatch: pytest.MonkeyP
         ("stream=slm_rft source=oracle trainer.lr=0", ["contrary to stream=slm_rft", "above 0"]),
         ("trainer.lrr=1 trainer.epochs=0", ["unknown key", "at least 1"]),
         ("experiment=lba --cfg job", ["did you mean lab?"]),
+        ("hydra/launcher=basic", ["hydra/launcher='basic': local or slurm; Hydra asks another launcher with -m only"]),
         ("hydra/launcher=slrm trainer.lr=0", ["did you mean slurm?", "above 0"]),
     ],
 )

@@ -7,8 +7,10 @@ python -m qup.config.reference --check    exit status 1 where it is out of date
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import typing
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,22 @@ A fault in the configuration is refused before anything runs, all faults of a gr
 
 def page(conf: Path = ROOT / "conf") -> str:
     """The whole page."""
-    return "\n".join([HEAD, _groups(conf), _sections()])
+    groups, sections = _groups(conf), _sections()
+    return "\n".join([HEAD, _contents([groups, sections]), groups, sections])
+
+
+def _contents(parts: list[str]) -> str:
+    """A line for each part: links to its headings, by the anchors that a repeated heading gets a number in."""
+    lines, seen = [], Counter[str]()
+    for part in parts:
+        links = []
+        for level, _, name in (line.partition(" ") for line in part.splitlines() if line.startswith("#")):
+            anchor = re.sub(r"[^\w-]", "", name.lower().replace(" ", "-"))
+            number = f"-{seen[anchor]}" if seen[anchor] else ""
+            seen[anchor] += 1
+            links.append(f"**[{name}](#{anchor}{number})**:" if level == "##" else f"[{name}](#{anchor}{number})")
+        lines += [" ".join(links), ""]
+    return "\n".join(lines)
 
 
 def _groups(conf: Path) -> str:
