@@ -15,8 +15,10 @@ Handler = Callable[[argparse.Namespace, Console], int]
 
 
 def _status(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.status import show
+    from qup.launch.status import list_studies, show
 
+    if args.study is None:
+        return list_studies(args.dir, console)
     return show(args.study, args.dir, console, as_json=args.json, watch=args.watch)
 
 
@@ -114,10 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, handler: Handler, help: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help)
         made.set_defaults(handler=handler)
+        made.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         return made
 
     status = command("status", _status, "a row a cell, a column a stage: stored, queued, running, failed and why")
-    status.add_argument("study")
+    status.add_argument("study", nargs="?", help="without it: what studies there are")
     status.add_argument("--watch", action="store_true", help="refresh until the study ends")
     status.add_argument("--json", action="store_true", help="for programs")
 
@@ -170,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("verify", help="compare every file with its checksum")
     collected = actions.add_parser("gc", help="remove what no registered study and no running stage needs")
     collected.add_argument("--dry-run", action="store_true", help="only say what would go")
+    for action in actions.choices.values():
+        action.add_argument("--store", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 

@@ -10,9 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qup.launch.registry import find_study
+from qup.errors import InputError
+from qup.launch.plan import published
+from qup.launch.registry import find_study, read_study
 from qup.launch.states import Look, StageStatus, look, wanted_refs
 from qup.pipeline import KINDS
+from qup.store import study_store
 
 STYLES = {
     "stored": ("✓", "green"),
@@ -119,6 +122,24 @@ def as_json(seen: Look) -> dict[str, Any]:
             for entry in seen.record["cells"]
         ],
     }
+
+
+def list_studies(shown: Path, console: Console) -> int:
+    """Prints what studies there are, and how many of their cells have their results; exit status 0."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("study", "cells", "done"):
+        table.add_column(column, justify="left" if column == "study" else "right")
+    for folder in sorted(shown.iterdir()) if shown.is_dir() else []:
+        record = read_study(folder)
+        if record is None:
+            continue
+        known = published(study_store(folder, record), list(KINDS))
+        done = sum(all(ref.key in known[ref.kind] for ref in wanted_refs(entry)) for entry in record["cells"])
+        table.add_row(folder.name, str(len(record["cells"])), "dry run" if record.get("dry_run") else str(done))
+    if not table.row_count:
+        raise InputError(f"--dir={shown}: no study is there")
+    console.print(table)
+    return 0
 
 
 def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: bool) -> int:

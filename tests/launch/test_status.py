@@ -1,8 +1,15 @@
 """What `qup status` says below its table."""
 
+import json
+
+import pytest
+
+from qup.cli import main
+from qup.launch.registry import link_study
 from qup.launch.states import Look, StageStatus
 from qup.launch.status import MOST_NOTES, notes
 from qup.pipeline.graph import Ref
+from qup.store import Store
 
 
 def look(*statuses: StageStatus) -> Look:
@@ -37,3 +44,28 @@ def test_a_long_list_says_how_much_it_leaves_out() -> None:
     lines = notes(look(*failed))
     assert len(lines) == MOST_NOTES + 1
     assert lines[-1] == "… and 3 more; --json has all"
+
+
+def test_without_a_name_status_says_what_studies_there_are(tmp_path, capsys) -> None:
+    store = Store(tmp_path / "store")
+    (store.root / "evaluate" / "k1").mkdir(parents=True)
+    (store.root / "evaluate" / "k1" / "manifest.json").write_text("{}")
+    cells = [{"label": "a", "wanted": ["evaluate/k1"]}, {"label": "b", "wanted": ["evaluate/k2"]}]
+    for folder, dry in ((store.studies / "real", False), (tmp_path / "multirun" / "tried", True)):
+        folder.mkdir(parents=True)
+        record = {"name": folder.name, "store": str(store.root), "cells": cells, "dry_run": dry}
+        (folder / "study.json").write_text(json.dumps(record))
+    link_study(tmp_path / "multirun", store.studies / "real")
+    for command in (["--dir", str(tmp_path / "multirun"), "status"], ["status", "--dir", str(tmp_path / "multirun")]):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert not ended.value.code
+        told = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+        assert told == [["study", "cells", "done"], ["real", "2", "1"], ["tried", "2", "dry run"]]
+
+
+def test_no_study_at_all_is_said(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--dir", str(tmp_path), "status"])
+    assert ended.value.code == 1
+    assert "no study is there" in capsys.readouterr().err
