@@ -80,7 +80,9 @@ class Plan:
         """Bytes that the stages to run take at the most: weights that are not kept lie there until they are evaluated."""
         stays, passing, best = 0, [], set()
         for ref, planned in self.to_run.items():
-            users = [self.graph.cells[index].config for index in self.graph.users.get(ref, ())] if ref.kind == "train" else []
+            users: list[Config] = []
+            if ref.kind == "train":
+                users = [self.graph.cells[index].config for index in self.graph.users.get(ref, ())]
             keep = {cell.store.keep_weights for cell in users}
             if not keep or "all" in keep:
                 stays += planned.cost.bytes
