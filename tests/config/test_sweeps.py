@@ -115,7 +115,7 @@ def test_what_cannot_be_composed_and_what_cannot_be_run_are_told_together(compos
             {"evaluation.benchmarks.two_steps.limt", "evaluation.timeout_s"},
         ),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)),
 )
 def test_faults_of_every_kind_in_one_cell_are_told_together(composer: Composer, overrides: list[str], keys: set[str]) -> None:
     with pytest.raises(ConfigError) as caught:
