@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from qup.candidates.problems import kept_rollouts
+from qup.config.views import RankingView, RetentionView
+from qup.context import Context
 from qup.draws import uniform
 from qup.errors import InputError
-from qup.oracle import Answer
+from qup.oracle import Answer, OracleClient, open_oracle
 from qup.rows import positions
 from qup.store import Artifact
 
@@ -32,6 +34,19 @@ class Judged:
     questions: list[str]
     natives: list[str]
     """The kept native traces: what is retained or lost."""
+
+
+def open_judge(view: RankingView | RetentionView, ctx: Context) -> OracleClient:
+    """The judge's client, to be used as a context."""
+    return open_oracle(
+        view.judge,
+        ctx.shared,
+        max_usd=view.max_usd,
+        stopping=ctx.stopping,
+        log=ctx.log,
+        ledger=ctx.work / "oracle",
+        gpus=ctx.resources.gpus,
+    )
 
 
 def judged(inputs: Mapping[str, Artifact], sample: int, seed: int) -> Judged:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import InputError
-from qup.launch.registry import find_study, is_dry, read_study
+from qup.launch.registry import find_study, is_dry, read_study, studies_in
 
 
 def find_cell(cell: str, study: str | None, shown: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -27,7 +27,7 @@ def find_cell(cell: str, study: str | None, shown: Path) -> tuple[Path, dict[str
 
 
 def _only_study(shown: Path, cell: str) -> Path:
-    found = sorted(entry for entry in shown.iterdir() if (entry / "study.json").exists()) if shown.is_dir() else []
+    found = studies_in(shown)
     there = [entry for entry in found if not is_dry(entry)] or found
     if len(there) == 1:
         return there[0].resolve()

@@ -149,12 +149,17 @@ def registered(store: Store) -> Iterator[dict[str, Any]]:
             yield record
 
 
+def studies_in(shown: Path) -> list[Path]:
+    """The folders of the studies presented in a directory, dry runs among them, by name."""
+    return sorted(entry for entry in shown.iterdir() if (entry / "study.json").exists()) if shown.is_dir() else []
+
+
 def find_study(name: str, shown: Path = Path("multirun")) -> Path:
     """The folder of a study given by name or path; InputError names those there are."""
     for folder in (shown / name, Path(name)):
         if (folder / "study.json").exists():
             return folder.resolve()
-    there = sorted(entry.name for entry in shown.iterdir() if (entry / "study.json").exists()) if shown.is_dir() else []
+    there = [folder.name for folder in studies_in(shown)]
     where = (
         f"there are {', '.join(there)}"
         if there

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from qup.errors import InputError
 from qup.launch.plan import published
-from qup.launch.registry import find_study, read_study
+from qup.launch.registry import find_study, read_study, studies_in
 from qup.launch.states import Look, StageStatus, look, wanted_refs
 from qup.pipeline import KINDS
 from qup.store import study_store
@@ -129,10 +129,9 @@ def list_studies(shown: Path, console: Console) -> int:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("study", "cells", "done"):
         table.add_column(column, justify="left" if column == "study" else "right")
-    for folder in sorted(shown.iterdir()) if shown.is_dir() else []:
+    for folder in studies_in(shown):
         record = read_study(folder)
-        if record is None:
-            continue
+        assert record is not None
         known = published(study_store(folder, record), list(KINDS))
         done = sum(all(ref.key in known[ref.kind] for ref in wanted_refs(entry)) for entry in record["cells"])
         table.add_row(folder.name, str(len(record["cells"])), "dry run" if record.get("dry_run") else str(done))

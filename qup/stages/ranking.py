@@ -12,8 +12,8 @@ from qup.config.views import RankingView
 from qup.context import Context
 from qup.draws import uniform
 from qup.errors import InputError
-from qup.judging import RETRIES, Judged, billed, judged, read_ranking, stream_texts
-from qup.oracle import Answer, Ask, open_oracle, retrying
+from qup.judging import RETRIES, Judged, billed, judged, open_judge, read_ranking, stream_texts
+from qup.oracle import Answer, Ask, retrying
 from qup.prompts import Prompt, fill, oracle_prompts
 from qup.records import RANKING
 from qup.store import Artifact, save_table
@@ -33,15 +33,7 @@ def run(view: RankingView, inputs: Mapping[str, Artifact], ctx: Context) -> dict
     labels = string.ascii_uppercase[: len(view.arms)]
     ranks: dict[str, dict[str, int]] = {}
     answers: list[Answer] = []
-    oracle = open_oracle(
-        view.judge,
-        ctx.shared,
-        max_usd=view.max_usd,
-        stopping=ctx.stopping,
-        log=ctx.log,
-        ledger=ctx.work / "oracle",
-        gpus=ctx.resources.gpus,
-    )
+    oracle = open_judge(view, ctx)
     with oracle as client:
         asks = _asks(prompt, problems, texts, view.seed)
         for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _ordered(answer, labels) is not None, RETRIES), 1):

@@ -11,8 +11,8 @@ import pyarrow as pa
 from qup.config.views import RetentionView
 from qup.context import Context
 from qup.draws import uniform
-from qup.judging import ASPECTS, OVERALL, RETRIES, Judged, billed, judged, read_ratings, stream_texts
-from qup.oracle import Answer, Ask, open_oracle, retrying
+from qup.judging import ASPECTS, OVERALL, RETRIES, Judged, billed, judged, open_judge, read_ratings, stream_texts
+from qup.oracle import Answer, Ask, retrying
 from qup.prompts import Prompt, fill, oracle_prompts
 from qup.records import RETENTION
 from qup.store import Artifact, save_table
@@ -27,15 +27,7 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
     texts = stream_texts(inputs["stream"], pairs.ids)
     given: dict[str, dict[str, float]] = {}
     answers: list[Answer] = []
-    oracle = open_oracle(
-        view.judge,
-        ctx.shared,
-        max_usd=view.max_usd,
-        stopping=ctx.stopping,
-        log=ctx.log,
-        ledger=ctx.work / "oracle",
-        gpus=ctx.resources.gpus,
-    )
+    oracle = open_judge(view, ctx)
     asks = _asks(prompt, pairs, texts, view.seed)
     with oracle as client:
         for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _rated(answer) is not None, RETRIES), 1):

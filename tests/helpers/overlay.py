@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,13 @@ class Overlay:
         path = self.control / "runs.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+    def await_run(self, kind: str, seconds: float = 60) -> None:
+        """Returns once a stage of this kind has begun."""
+        deadline = time.monotonic() + seconds
+        while not [entry for entry in self.runs() if entry["kind"] == kind]:
+            assert time.monotonic() < deadline, f"no {kind} began within {seconds:g} s"
+            time.sleep(0.1)
 
     def popen(self, cells: list[Any], where: str, **options: Any) -> subprocess.Popen[str]:
         """A launch as a process of its own."""

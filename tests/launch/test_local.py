@@ -82,10 +82,7 @@ def test_a_failing_stage_stops_only_what_depends_on_it(overlay):
 def test_ctrl_c_stops_the_children_and_the_next_run_goes_on(overlay):
     overlay.order("student", sleep=60)
     process = overlay.popen(GRID, "local")
-    deadline = time.monotonic() + 60
-    while not [entry for entry in overlay.runs() if entry["kind"] == "student"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    overlay.await_run("student")
     time.sleep(0.5)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -102,10 +99,7 @@ def test_ctrl_c_stops_the_children_and_the_next_run_goes_on(overlay):
 def test_kill_minus_nine_of_the_launcher_leaves_nothing_running_and_loses_nothing(overlay):
     overlay.order("rollouts", sleep=60)
     process = overlay.popen(GRID, "local")
-    deadline = time.monotonic() + 60
-    while not [entry for entry in overlay.runs() if entry["kind"] == "rollouts"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    overlay.await_run("rollouts")
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 10
@@ -121,10 +115,7 @@ def test_kill_minus_nine_of_the_launcher_leaves_nothing_running_and_loses_nothin
 def test_a_launcher_whose_helper_is_killed_says_so_and_the_next_run_goes_on(overlay):
     overlay.order("rollouts", sleep=60)
     process = overlay.popen(GRID, "local")
-    deadline = time.monotonic() + 60
-    while not [entry for entry in overlay.runs() if entry["kind"] == "rollouts"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    overlay.await_run("rollouts")
     (helper,) = [
         pid for pid in children_of(overlay) if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(process.pid)
     ]
@@ -338,10 +329,7 @@ def test_two_launches_at_once_that_keep_no_weights_are_in_nobodys_way(overlay):
 def test_a_stage_that_another_launch_computed_is_not_counted_as_run(overlay):
     overlay.order("student", sleep=3)
     first = overlay.popen([cell("base")], "local")
-    deadline = time.monotonic() + 60
-    while not [entry for entry in overlay.runs() if entry["kind"] == "student"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    overlay.await_run("student")
     status, out = overlay.launch([replace(cell("base"), study=Study(name="other"))])
     assert status == 0, out
     assert first.wait(timeout=60) == 0
