@@ -26,11 +26,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import Check, Measure, conclude, run
-from qup.context import Context
-from qup.rows import TableWriter, pieces
+from qup.pipeline.context import Context
 from qup.scoring.summary import flat
 from qup.store import Artifact
 from qup.store.digest import file_sha256
+from qup.store.rows import TableWriter, pieces
 
 SAMPLES = 8
 CHARACTERS = 1200

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from qup.config.schema import Model, Resources, Tracking, Trainer, Zero
 from qup.config.views import TrainView
-from qup.context import Context, write_table
+from qup.pipeline.context import Context, write_table
 from qup.records import STREAM
 
 TRAINER = Trainer(dtype="float32", lr=1e-3, batch_size=16, seed=0, max_length=256)

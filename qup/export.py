@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qup import rows
 from qup.analysis.compare import store_of
 from qup.analysis.outcomes import load_outcome
 from qup.analysis.statistics import bootstrap, coefficients
@@ -20,8 +19,8 @@ from qup.analysis.streams import number
 from qup.analysis.study import Cell, Shelf, Study
 from qup.analysis.wording import value
 from qup.errors import InputError, StoreError
-from qup.store import Artifact
-from qup.templates import find, messages
+from qup.store import Artifact, rows
+from qup.text.templates import find, messages
 
 if TYPE_CHECKING:
     from rich.console import Console

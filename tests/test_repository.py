@@ -10,15 +10,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "draws", "records", "cleaning", "decontamination", "edits", "http"},
-    {"config", "formats", "answers", "selection"},
-    {"context", "prompts", "lab", "pipeline"},
-    {"store", "templates", "data", "traces"},
-    {"rows", "models", "tracking"},
+    {"errors", "draws", "records", "http"},
+    {"config", "answers", "selection"},
+    {"lab", "pipeline"},
+    {"store", "text", "data"},
+    {"models", "tracking"},
     {"generation", "training", "scoring", "analysis"},
     {"oracle", "export"},
     {"candidates"},
-    {"judging"},
     {"stages"},
     {"launch"},
     {"cli"},

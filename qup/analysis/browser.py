@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 from rapidfuzz.distance import Levenshtein
 
-from qup import rows
 from qup.analysis.arms import Run
 from qup.analysis.streams import Streams
 from qup.analysis.study import Shelf
 from qup.draws import bits
 from qup.errors import CorruptArtifact
-from qup.store import Artifact
+from qup.store import Artifact, rows
 
 PROBLEMS, ARMS, TOKENS = 12, 8, 1200
 """Most problems a student, streams a student and tokens a trace."""

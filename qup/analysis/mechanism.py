@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qup import rows
 from qup.analysis.arms import Run
 from qup.analysis.means import exponential, ratio_of, shifted, unknown
 from qup.analysis.statistics import Estimate
 from qup.analysis.streams import QUARTERS, number
 from qup.analysis.study import Shelf
 from qup.errors import CorruptArtifact
-from qup.store import Artifact
+from qup.store import Artifact, rows
 
 SAMPLED = 4000
 """Traces from which the width of a quarter's interval is taken."""

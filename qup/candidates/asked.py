@@ -9,9 +9,9 @@ from typing import Any
 
 from qup.answers import CORRECT, Verifier, extract
 from qup.candidates.table import Part, build
-from qup.edits import changed_share
 from qup.oracle import USABLE, Answer, Ask, OracleClient, check, retrying
-from qup.prompts import Prompt, fill
+from qup.text.edits import changed_share
+from qup.text.prompts import Prompt, fill
 
 CANDIDATE_STRIDE = 1000
 """Attempt number of an Oracle sample's first request: sample × this. More samples or retries ask nothing again."""

@@ -9,14 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from qup import rows
 from qup.answers import CORRECT, Verifier, extract
 from qup.candidates.problems import ProblemSet
 from qup.candidates.table import Part, build
 from qup.config.schema import Source
+from qup.data.traces import read_traces
 from qup.errors import InputError
-from qup.store import Artifact
-from qup.traces import read_traces
+from qup.store import Artifact, rows
 
 
 @dataclass(frozen=True)

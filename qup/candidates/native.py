@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup import rows
 from qup.answers import extract
 from qup.candidates.problems import ProblemSet
 from qup.candidates.table import Part, build
-from qup.cleaning import clean
-from qup.store import Artifact
+from qup.store import Artifact, rows
+from qup.text.cleaning import clean
 
 
 def native_candidates(

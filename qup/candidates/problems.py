@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from qup import rows
 from qup.draws import choose
 from qup.errors import InputError
-from qup.store import Artifact
+from qup.store import Artifact, rows
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from qup import rows
 from qup.errors import InputError
 from qup.scoring.totals import pool_totals
-from qup.store import Artifact
+from qup.store import Artifact, rows
 
 NLL = "nll."
 NATIVE = "nll.native"

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "config.md"
 HEAD = """# Configuration
 
-Made by `python -m qup.config.reference` from `qup/config/schema.py` and `conf/`; change those.
+Made by `python -m qup.config.reference` from `qup/config/schema/` and `conf/`; change those.
 
 `group=choice` takes a file of `conf/group/`, `key=value` sets one setting, `+key=value` adds an entry to a mapping,
 `~key` takes one out. With `-m`, `key=a,b` and `key=range(0,3)` run one cell for each value. Settings marked

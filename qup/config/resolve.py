@@ -116,8 +116,8 @@ class _Resolver:
         self._matched[known] = (cell.source, cell.problems)
         from importlib import import_module
 
-        ids = [identity for identity, _ in import_module("qup.data").questions(cell.problems)]
-        faults, note = import_module("qup.traces").check_ids(cell.source, "source", ids)
+        ids = [identity for identity, _ in import_module("qup.data.sets").questions(cell.problems)]
+        faults, note = import_module("qup.data.traces").check_ids(cell.source, "source", ids)
         self.faults += faults
         self.notes += [note] if note else []
 
@@ -160,7 +160,7 @@ class _Resolver:
 
     def _data(self, data: Any, key: str) -> Any:
         found = data if data.lab is not None else self._located(data, key, "dataset")
-        self._check("qup.data", "check_file", found, key)
+        self._check("qup.data.sets", "check_file", found, key)
         return found
 
     def _model(self, model: Model, key: str) -> Model:
@@ -181,7 +181,7 @@ class _Resolver:
     def _source(self, source: Source, key: str) -> Source:
         if "file" not in source.name.split("+"):
             return source
-        self._check("qup.traces", "check_traces", source, key)
+        self._check("qup.data.traces", "check_traces", source, key)
         return self._located(source, key, "file")
 
     def _oracle(self, oracle: Oracle, key: str) -> Oracle:
@@ -193,7 +193,7 @@ class _Resolver:
         if oracle.backend == "vllm" and oracle.base_url is None:
             oracle = self._served(oracle, key)
         files = {task: path for task, path in oracle.prompts.items() if "\n" not in path}
-        if self._check("qup.prompts", "check_prompts", replace(oracle, prompts=files), key):
+        if self._check("qup.text.prompts", "check_prompts", replace(oracle, prompts=files), key):
             return oracle
         return replace(oracle, prompts=oracle.prompts | {task: Path(path).read_text(encoding="utf-8") for task, path in files.items()})
 

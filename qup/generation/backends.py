@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from qup.config.schema import Sampling
-from qup.context import Context
 from qup.errors import InputError
 from qup.generation.records import Clamped, Sample
 from qup.generation.student import Student
+from qup.pipeline.context import Context
 
 
 class Backend(Protocol):

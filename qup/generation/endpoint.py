@@ -8,13 +8,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from qup.config.schema import Sampling
-from qup.context import Context
 from qup.draws import bits
 from qup.errors import InputError, Interrupted, QupError
 from qup.generation.records import Clamped, Request, Sample
 from qup.generation.student import Student
 from qup.http import retry_after, secret_free
 from qup.models import encode_response
+from qup.pipeline.context import Context
 
 CONCURRENCY = 32
 ATTEMPTS = 8

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from qup.answers import CORRECT, Verifier, extract
 from qup.config.schema import Sampling
-from qup.context import Context
 from qup.errors import InputError
 from qup.generation.backends import Backend
 from qup.generation.records import Sample, clamp
 from qup.generation.student import Student
+from qup.pipeline.context import Context
 
 FACTS = b"qup.generation"
 

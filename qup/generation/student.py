@@ -21,7 +21,7 @@ from qup.models import (
     train_stop_id,
     without_room,
 )
-from qup.templates import messages, messages_hash, template_hash
+from qup.text.templates import messages, messages_hash, template_hash
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from qup.config.schema import Sampling
-from qup.context import Context
 from qup.errors import InputError, Interrupted, QupError
 from qup.generation.endpoint import Endpoint, fan_out, fitted, gather, seed_of
 from qup.generation.records import Clamped, Request, Sample
 from qup.generation.student import Student
 from qup.models import placed
+from qup.pipeline.context import Context
 
 START_S = 1800.0
 STOP_S = 20.0

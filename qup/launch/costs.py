@@ -12,7 +12,7 @@ from typing import Any
 from qup.config import views
 from qup.config.paths import local
 from qup.config.schema import Benchmark, Oracle, Problems, Resources
-from qup.formats import count_local
+from qup.data.formats import count_local
 from qup.pipeline.graph import Graph, Node, Ref
 from qup.store import Store
 

@@ -57,7 +57,7 @@ def _repository(kind: str, section: Any, **more: str) -> Iterator[Wanted]:
 def fetch(one: Wanted) -> None:
     """Into the hub's cache on this machine, where jobs look for it."""
     if one.kind == "dataset":
-        from qup.formats import read_hub
+        from qup.data.formats import read_hub
 
         read_hub(one.name, [], subset=one.subset or None, split=one.split, revision=one.revision, limit=1)
         return

@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from qup.config.fingerprint import digest, fields
-from qup.context import Context
 from qup.errors import Interrupted, QupError, StoreError
 from qup.launch.code import code_digest
 from qup.launch.jobs import Job
+from qup.pipeline.context import Context
 from qup.pipeline.kinds import KINDS
 from qup.store import Artifact, Lease, Store
 from qup.store.store import Record, package_versions

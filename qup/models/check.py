@@ -10,12 +10,12 @@ from typing import Any
 
 from qup.config.paths import local, missing
 from qup.config.schema import Benchmark, Model, Problems, Reward, Sampling
-from qup.data import questions
+from qup.data.sets import questions
 from qup.errors import Fault, InputError
 from qup.lab.chains import longest_question
 from qup.models.load import context_length, gguf_path, load_configs, load_tokenizer
 from qup.models.tokens import without_room
-from qup.templates import TEMPLATES
+from qup.text.templates import TEMPLATES
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 ONE_LABEL = ("skywork_v2", "sequence_classification")

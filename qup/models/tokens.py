@@ -7,7 +7,7 @@ from typing import Any
 
 from qup.config.schema import Model
 from qup.errors import InputError
-from qup.templates import ending, find, render
+from qup.text.templates import ending, find, render
 
 ENDS = (
     "<|im_end|>",

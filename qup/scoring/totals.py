@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from qup import rows
 from qup.records import TOTALS, TRACES
 from qup.scoring.summary import totals
-from qup.store import Artifact
+from qup.store import Artifact, rows
 
 
 def pool_totals(artifact: Artifact) -> pa.Table:

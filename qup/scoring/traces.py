@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup import rows
-from qup.context import Context
 from qup.errors import InputError, Interrupted
-from qup.store import Artifact
+from qup.pipeline.context import Context
+from qup.store import Artifact, rows
 
 KEYS = pa.schema([("pool", pa.string()), ("problem_id", pa.string()), ("candidate", pa.int32())])
 HINT = "pool."

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qup import rows
 from qup.candidates.problems import kept_rollouts
 from qup.candidates.rounds import native_nll, per_token
 from qup.config.views import AcceptView
-from qup.context import Context
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.records import CANDIDATES
 from qup.scoring.totals import pool_totals
 from qup.selection import Groups, highest_rows, joint_value
-from qup.store import Artifact, save_table
+from qup.store import Artifact, rows, save_table
 
 Inputs = Mapping[str, Artifact]
 

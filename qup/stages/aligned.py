@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qup import rows
 from qup.config.views import AlignedView
-from qup.context import Context
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.records import ALIGNED, LOSSES
-from qup.store import Artifact, save_table
+from qup.store import Artifact, rows, save_table
 
 REASONS = ("wrong", "no_answer", "timeout", "cut_off", "refused", "echo", "prose", "empty", "error", "other", "no_candidate")
 """Why an arm has no verified trace for a problem; of several candidates' reasons the first in this order is told."""

@@ -15,11 +15,11 @@ from qup.candidates.problems import InputTrace, ProblemSet, Traces, solvable_pro
 from qup.candidates.rounds import still_open
 from qup.candidates.table import Part, Tally
 from qup.config.views import CandidatesView
-from qup.context import Context
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.records import CANDIDATES
-from qup.rows import TableWriter, create_once
 from qup.store import Artifact
+from qup.store.rows import TableWriter, create_once
 
 if TYPE_CHECKING:
     from qup.candidates.asked import Asker, Job
@@ -63,7 +63,7 @@ def merge(view: CandidatesView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     metrics = tally.metrics() | {"n_solvable": solvable, "round": view.round}
     if asks_oracle(view):
         from qup.oracle import read_spent
-        from qup.prompts import oracle_prompts
+        from qup.text.prompts import oracle_prompts
 
         metrics["spent"] = read_spent(ctx.work / LEDGER).as_dict()
         metrics["prompts"] = {_task(view): oracle_prompts(view.oracle)[_task(view)].digest}
@@ -76,7 +76,7 @@ def asks_oracle(view: CandidatesView) -> bool:
 
 
 def _task(view: CandidatesView) -> str:
-    """The Oracle's orders, by their name in qup/prompts.py."""
+    """The Oracle's orders, by their name in qup/text/prompts.py."""
     return "synthesize" if view.refinement.name == "none" else view.refinement.name
 
 
@@ -135,7 +135,7 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     from qup.candidates.asked import Asker
     from qup.models import load_tokenizer
     from qup.oracle import open_oracle
-    from qup.prompts import oracle_prompts
+    from qup.text.prompts import oracle_prompts
 
     prompt = oracle_prompts(view.oracle)[_task(view)]
     student = inputs.get("student")

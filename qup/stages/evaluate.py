@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qup.config.views import EvaluateView
-from qup.context import Context
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.records import RESPONSES
-from qup.rows import TableWriter
 from qup.store import Artifact
+from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
 
@@ -40,7 +40,7 @@ def plan(view: EvaluateView, inputs: Inputs, ctx: Context) -> int:
 
 def items(view: EvaluateView) -> list[Item]:
     """All benchmarks' problems; the first so many of a benchmark named in `evaluation.dev` are kept apart."""
-    from qup.data import load_benchmark
+    from qup.data.sets import load_benchmark
 
     for name in view.evaluation.dev:
         if name not in view.evaluation.benchmarks:

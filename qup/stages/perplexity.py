@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qup.config.views import PerplexityView
-from qup.context import Context
+from qup.pipeline.context import Context
 from qup.records import TOTALS, TRACES
-from qup.rows import TableWriter
 from qup.scoring.summary import Summary, totals
 from qup.scoring.traces import Plan, make_plan, merged
 from qup.store import Artifact, save_table
+from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
 
@@ -63,7 +63,7 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
 def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     """Writes `traces`, `totals` and `tokens`; returns the set's figures."""
     from qup.models import context_length, load_configs, train_stop_id
-    from qup.templates import template_hash
+    from qup.text.templates import template_hash
 
     planned = _plan(view, inputs, ctx)
     tokenizer = _tokenizer(view, inputs)

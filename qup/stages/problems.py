@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from qup.config.views import ProblemsView
-from qup.context import Context
-from qup.data import load_benchmark, load_problems
-from qup.decontamination import overlaps
+from qup.data.decontamination import overlaps
+from qup.data.sets import load_benchmark, load_problems
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.store import Artifact, save_table
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from qup.candidates.judging import RETRIES, Judged, billed, judged, open_judge, read_ranking, stream_texts
 from qup.config.views import RankingView
-from qup.context import Context
 from qup.draws import uniform
 from qup.errors import InputError
-from qup.judging import RETRIES, Judged, billed, judged, open_judge, read_ranking, stream_texts
 from qup.oracle import Answer, Ask, retrying
-from qup.prompts import Prompt, fill, oracle_prompts
+from qup.pipeline.context import Context
 from qup.records import RANKING
 from qup.store import Artifact, save_table
+from qup.text.prompts import Prompt, fill, oracle_prompts
 
 TASK = "rank"
 

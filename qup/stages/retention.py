@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from qup.candidates.judging import ASPECTS, OVERALL, RETRIES, Judged, billed, judged, open_judge, read_ratings, stream_texts
 from qup.config.views import RetentionView
-from qup.context import Context
 from qup.draws import uniform
-from qup.judging import ASPECTS, OVERALL, RETRIES, Judged, billed, judged, open_judge, read_ratings, stream_texts
 from qup.oracle import Answer, Ask, retrying
-from qup.prompts import Prompt, fill, oracle_prompts
+from qup.pipeline.context import Context
 from qup.records import RETENTION
 from qup.store import Artifact, save_table
+from qup.text.prompts import Prompt, fill, oracle_prompts
 
 TASK = "judge"
 

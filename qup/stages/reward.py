@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from qup.config.views import RewardView
-from qup.context import Context
+from qup.pipeline.context import Context
 from qup.records import SCORES
-from qup.rows import TableWriter
 from qup.scoring.traces import Plan, make_plan, merged
 from qup.store import Artifact
+from qup.store.rows import TableWriter
 
 if TYPE_CHECKING:
     from qup.scoring.pooling import PoolingServer

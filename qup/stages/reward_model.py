@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qup.config.views import RewardModelView
-from qup.context import Context
 from qup.lab.reward import train_outcome_model
 from qup.lab.student import save_model
+from qup.pipeline.context import Context
 from qup.store import Artifact
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qup.config.views import RolloutsView
-from qup.context import Context
+from qup.pipeline.context import Context
 from qup.records import ROLLOUTS
-from qup.rows import TableWriter
 from qup.store import Artifact
+from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from qup.config.views import SolvableView
-from qup.context import Context
 from qup.draws import choose
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.records import SOLVABLE
-from qup.rows import positions
 from qup.store import Artifact, save_table
+from qup.store.rows import positions
 
 Inputs = Mapping[str, Artifact]
 

@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup import rows
 from qup.candidates.problems import kept_rollouts
 from qup.config.views import StreamView
-from qup.context import Context
 from qup.errors import InputError
+from qup.pipeline.context import Context
 from qup.records import STREAM
 from qup.scoring.totals import pool_totals
 from qup.selection import SCORES_READ, Groups, random_rows, select, within_correlation
-from qup.store import Artifact, save_table
+from qup.store import Artifact, rows, save_table
 
 Inputs = Mapping[str, Artifact]
 NATIVE = "native"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qup.config.views import StudentView
-from qup.context import Context
 from qup.lab.student import pretrain, save_model
+from qup.pipeline.context import Context
 from qup.store import Artifact
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qup.config.views import TrainView
-from qup.context import Context
 from qup.errors import Interrupted
+from qup.pipeline.context import Context
 from qup.store import Artifact
 from qup.tracking import stage_tracker
 from qup.training.job import Job

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qup.context import write_table
 from qup.errors import CorruptArtifact
+from qup.pipeline.context import write_table
 from qup.store.digest import file_sha256
 
 PRUNED = "pruned"

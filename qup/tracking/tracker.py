@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from qup.config.fingerprint import plain
 from qup.config.schema import Tracking
 from qup.config.views import EvaluateView, TrainView
-from qup.context import Context
+from qup.pipeline.context import Context
 from qup.tracking.spec import END, HISTORY, Spec, cell_config, flat, lines_of, spec_of, study_folder, write_beside
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from qup import errors
-from qup.context import Context
 from qup.errors import Interrupted, QupError
+from qup.pipeline.context import Context
 from qup.training.children import Child, start
 from qup.training.job import Job
 from qup.training.worker import INTERRUPTED, SILENCE

@@ -13,7 +13,7 @@ import pytest
 
 from qup.config import schema
 
-QUP = Path(schema.__file__).resolve().parents[1]
+QUP = Path(schema.__file__).resolve().parents[2]
 ROOT = QUP.parent
 
 OTHERWISE = {

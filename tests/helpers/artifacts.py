@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from qup.context import Context
+from qup.pipeline.context import Context
 from qup.store import Artifact, save_table
 from qup.store.digest import file_sha256
 

@@ -21,7 +21,7 @@ class Reads(Plugin):
 
         def note(found: AttributeContext) -> Type:
             with Path(os.environ["QUP_TEST_READS"]).open("a", encoding="utf-8") as notes:
-                notes.write(f"{fullname.removeprefix(SCHEMA)}\t{found.api.path}\n")
+                notes.write(f"{'.'.join(fullname.split('.')[-2:])}\t{found.api.path}\n")
             return found.default_attr_type
 
         return note

@@ -8,7 +8,7 @@ from pathlib import Path
 from qup.config.schema import LabOracle, LabProblems, Oracle
 from qup.lab.world import problems
 from qup.oracle import Ask, OracleClient, check, open_oracle
-from qup.prompts import fill, oracle_prompts
+from qup.text.prompts import fill, oracle_prompts
 
 PROBLEMS = problems(LabProblems(n=40, seed=1))
 

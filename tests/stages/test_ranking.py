@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from qup.candidates.judging import read_ranking
 from qup.config.schema import Oracle, Retention
 from qup.config.views import RankingView
 from qup.errors import InputError
-from qup.judging import read_ranking
 from qup.oracle.asks import Request
 from qup.stages import ranking
 from tests.helpers.artifacts import context

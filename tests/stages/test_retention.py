@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from qup.candidates.judging import read_ratings
 from qup.config.schema import Oracle, Retention
 from qup.config.views import RetentionView
 from qup.errors import BudgetExceeded, InputError
-from qup.judging import read_ratings
 from qup.oracle.asks import Request
 from qup.oracle.completions import Reply
 from qup.records import STREAM

@@ -340,10 +340,10 @@ def test_a_tuned_lab_student_ends_its_answers(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from qup.config.schema import LabStudent
-    from qup.context import write_table
     from qup.lab import chains, styles, tokenizer
     from qup.lab.student import new_model, save_model
     from qup.models import encode_prompt
+    from qup.pipeline.context import write_table
 
     draw = random.Random(0)
     problems = [chains.draw(draw, "pretraining", 1, 1, 50) for _ in range(60)]
@@ -433,7 +433,7 @@ def free_port() -> int:
 )
 def test_how_many_ranks_and_which_are_here(tmp_path: Path, gpus: str, tasks: int, env: dict[str, str], expected: tuple[int, ...]) -> None:
     from qup.config.schema import Resources
-    from qup.context import Context
+    from qup.pipeline.context import Context
     from qup.training.launch import placement
 
     found = placement(Context(tmp_path, tmp_path, tmp_path, Resources(gpus=gpus, tasks=tasks)), env)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from qup.config.schema import Model, Resources, Tracking, Trainer, Zero
 from qup.config.views import TrainView
-from qup.context import Context, write_table
+from qup.pipeline.context import Context, write_table
 from qup.records import STREAM
 from qup.training.job import Job
 from qup.training.launch import train

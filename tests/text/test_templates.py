@@ -5,7 +5,7 @@ import pytest
 from qup.config.schema import TEMPLATES as NAMES
 from qup.errors import InputError
 from qup.lab.tokenizer import build
-from qup.templates import BOXED, TEMPLATES, ending, messages, render, template_hash
+from qup.text.templates import BOXED, TEMPLATES, ending, messages, render, template_hash
 from tests.helpers.tiny import tiny_tokenizer
 
 CHATML = (

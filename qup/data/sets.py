@@ -15,8 +15,8 @@ from qup.answers.extraction import HALF_PAIR
 from qup.answers.golds import gold
 from qup.config.paths import is_commit, local
 from qup.config.schema import Benchmark, Problems
+from qup.data.formats import Rows, read_hub, read_local
 from qup.errors import Fault, InputError
-from qup.formats import Rows, read_hub, read_local
 from qup.records import PROBLEMS
 
 _LISTED = 10

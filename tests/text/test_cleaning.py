@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from qup.answers import extract
-from qup.cleaning import RULES, clean, formulas
+from qup.text.cleaning import RULES, clean, formulas
 
-DATA = Path(__file__).parents[1] / "../shared/data"
+DATA = Path(__file__).parents[2] / "../shared/data"
 
 
 def boxed(text):

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from qup.config.schema import Source
+from qup.data.formats import read_local
 from qup.errors import Fault, InputError
-from qup.formats import read_local
 
 
 def read_traces(source: Source) -> tuple[list[str], list[str]]:

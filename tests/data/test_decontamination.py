@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from qup.decontamination import Overlap, folded, overlaps
+from qup.data.decontamination import Overlap, folded, overlaps
 
 LONG = "A train leaves at nine in the morning and covers sixty miles in every hour of its way"
 

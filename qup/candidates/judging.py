@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from qup.candidates.problems import kept_rollouts
 from qup.config.views import RankingView, RetentionView
-from qup.context import Context
 from qup.draws import uniform
 from qup.errors import InputError
 from qup.oracle import Answer, OracleClient, open_oracle
-from qup.rows import positions
+from qup.pipeline.context import Context
 from qup.store import Artifact
+from qup.store.rows import positions
 
 ASPECTS = ("definitions", "equations", "assumptions", "trial_steps")
 OVERALL = "overall"

@@ -8,7 +8,7 @@ import pytest
 
 from qup.config.schema import EXTRACTIONS, Oracle
 from qup.errors import ConfigError
-from qup.prompts import ENDINGS, ORACLE_PROMPTS, check_prompts, fill, oracle_prompts
+from qup.text.prompts import ENDINGS, ORACLE_PROMPTS, check_prompts, fill, oracle_prompts
 
 
 @pytest.mark.parametrize("task", sorted(ORACLE_PROMPTS))

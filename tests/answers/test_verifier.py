@@ -19,7 +19,7 @@ from benchmarks.answers import hostile
 from qup.answers import VERDICTS, Verifier
 from qup.errors import QupError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ALGEBRA = [
     ("x+1", "1+x", "symbolic"),
     ("(x+1)^2", "x^2+2x+1", "symbolic"),

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.answers import GSM8K, MATH, disagreements, one_by_one, traces
 from qup.answers import CORRECT, Verifier
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 
 pytestmark = pytest.mark.skipif(not (DATA / MATH).exists() or not (DATA / GSM8K).exists(), reason=f"{DATA} holds no real traces")

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qup import rows
-from qup.edits import changed_share
+from qup.store import rows
+from qup.text.edits import changed_share
 from tests.helpers.artifacts import artifact
 
 SCHEMA = pa.schema([("problem_id", pa.string()), ("candidate", pa.int32())])

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from qup.config.schema import Benchmark, LabProblems, Problems
-from qup.data import check_file, load_benchmark, load_problems
+from qup.data.formats import count_local
+from qup.data.sets import check_file, load_benchmark, load_problems
 from qup.errors import InputError
-from qup.formats import count_local
 from qup.records import PROBLEMS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 ROWS = [{"q": f"What is {n} and {n}?", "a": float(2 * n), "s": f"{n} + {n} = {2 * n}", "key": f"k{n}"} for n in range(20)]
 
@@ -234,7 +234,7 @@ def test_the_check_imports_nothing_heavy(write: Write) -> None:
     code = f"""
 import sys
 from qup.config.schema import Problems
-from qup.data import check_file
+from qup.data.sets import check_file
 assert check_file(Problems(path={path!r}, question="q", answer="a", solution="s"), "problems") == []
 heavy = {{"torch", "transformers", "datasets", "deepspeed", "wandb", "sympy", "math_verify", "pandas"}} & set(sys.modules)
 assert not heavy, heavy

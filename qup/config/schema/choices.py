@@ -1,0 +1,18 @@
+"""Names that a setting may take, where several modules need the list."""
+
+from __future__ import annotations
+
+EXTRACTIONS = ("dft", "boxed", "last_number", "gsm8k", "lab")
+GOLDS = ("plain", "boxed", "gsm8k", "float", "first", "lab")
+TEMPLATES = ("tokenizer", "qwen_boxed", "qwen25_math_cot", "plain_boxed", "final_answer", "lab", "lab_sequential", "lab_symbolic")
+BACKENDS = ("transformers", "vllm", "openai")
+STREAMS = {
+    "slm_rft": ("student", "none"),
+    "oracle_refined": ("student", "refine"),
+    "oracle_synthesized": ("oracle", "none"),
+    "style_aligned": ("student", "style_aligned"),
+    "numina_subset": ("dataset", "none"),
+}
+POOLS = ("student", "oracle", "dataset", "file")
+REFINEMENTS = ("none", "refine", "style_aligned")
+SELECTIONS = ("random", "shortest", "reward", "perplexity", "rank_surprisal", "joint", "pareto")

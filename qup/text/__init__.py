@@ -1,0 +1,1 @@
+"""The words that models read and write: prompts, chat templates, cleaning, edits."""
