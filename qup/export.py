@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qup.analysis.compare import store_of
-from qup.analysis.outcomes import load_outcome
-from qup.analysis.statistics import bootstrap, coefficients
-from qup.analysis.streams import number
-from qup.analysis.study import Cell, Shelf, Study
-from qup.analysis.wording import value
+from qup.analysis.findings.wording import value
+from qup.analysis.results.outcomes import load_outcome
+from qup.analysis.results.streams import number
+from qup.analysis.results.study import Cell, Shelf, Study
+from qup.analysis.statistics.estimates import bootstrap, coefficients
 from qup.errors import InputError, StoreError
 from qup.store import Artifact, rows
 from qup.text.templates import find, messages
@@ -310,7 +310,7 @@ def _stream_licence(cell: Cell) -> str:
 
 
 def _slug(study: Study, cell: Cell) -> str:
-    from qup.analysis.figures import slug
+    from qup.analysis.figures.picture import slug
 
     return slug(study.name, str(cell.get("model.name")), str(cell.get("stream.name")))
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qup.analysis.arms import Run, arrange, flatten
-from qup.analysis.contrasts import Outcomes, differences, paired
-from qup.analysis.outcomes import Outcome, difference, load_outcome
-from qup.analysis.statistics import Estimate, coefficients, estimate
-from qup.analysis.streams import Streams
-from qup.analysis.study import Shelf, Study
-from qup.analysis.summaries import Summary, summaries
-from qup.analysis.wording import difference as shown_difference
-from qup.analysis.wording import value
+from qup.analysis.findings.contrasts import Outcomes, differences, paired
+from qup.analysis.findings.summaries import Summary, summaries
+from qup.analysis.findings.wording import difference as shown_difference
+from qup.analysis.findings.wording import value
+from qup.analysis.results.arms import Run, arrange, flatten
+from qup.analysis.results.outcomes import Outcome, difference, load_outcome
+from qup.analysis.results.streams import Streams
+from qup.analysis.results.study import Shelf, Study
+from qup.analysis.statistics.estimates import Estimate, coefficients, estimate
 from qup.errors import InputError, StoreError
 from qup.store import Store, study_store
 

@@ -9,19 +9,31 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qup.analysis.cells import write_cells_csv
-from qup.analysis.figures import Picture, benchmark_picture, forest, perplexity_picture, reward_picture
-from qup.analysis.figures_axis import axis_pictures
-from qup.analysis.figures_more import curve_pictures, heat_maps, kept_picture, segment_picture, shift_picture
-from qup.analysis.figures_selection import frontier_pictures
-from qup.analysis.page import render
-from qup.analysis.published import is_paper
-from qup.analysis.study import Shelf, Study
-from qup.analysis.style import png_of, svg_of
+from qup.analysis.figures.axis import axis_pictures
+from qup.analysis.figures.benchmarks import benchmark_picture
+from qup.analysis.figures.differences import forest
+from qup.analysis.figures.heat import heat_maps
+from qup.analysis.figures.picture import Picture, slug
+from qup.analysis.figures.scatter import perplexity_picture, reward_picture
+from qup.analysis.figures.selection import frontier_pictures
+from qup.analysis.figures.style import png_of, svg_of
+from qup.analysis.figures.tokens import segment_picture, shift_picture
+from qup.analysis.figures.training import curve_pictures, kept_picture
+from qup.analysis.findings.survey import Survey, survey
+from qup.analysis.page.render import render
+from qup.analysis.results.cells import write_cells_csv
+from qup.analysis.results.study import Shelf, Study
 from qup.analysis.summary import summary_of
-from qup.analysis.survey import Survey, survey
-from qup.analysis.table import Table
-from qup.analysis.tables import all_tables
+from qup.analysis.tables.accounts import costs_table, losses_table, origins_table
+from qup.analysis.tables.arms import arms_table, benchmarks_table, contrasts_table
+from qup.analysis.tables.axis import axis_table
+from qup.analysis.tables.correlations import ties_table
+from qup.analysis.tables.published import published_grid, published_table
+from qup.analysis.tables.published_figures import is_paper
+from qup.analysis.tables.selection import selection_table
+from qup.analysis.tables.table import Table
+from qup.analysis.tables.tokens import segments_table, shifts_table, tokens_table
+from qup.analysis.tables.training import training_table
 from qup.errors import StoreError
 from qup.store import Store
 
@@ -89,6 +101,18 @@ def pictures(made: Survey) -> list[Picture]:
     return _named_apart(picture for picture in found if picture is not None)
 
 
+def all_tables(survey: Survey, *, published: bool) -> list[Table]:
+    """Every table that has rows."""
+    made = [
+        arms_table(survey), contrasts_table(survey), benchmarks_table(survey), segments_table(survey), tokens_table(survey), shifts_table(survey),
+        ties_table(survey), training_table(survey), *[selection_table(survey, one) for one in survey.frontiers], axis_table(survey), losses_table(survey),
+        costs_table(survey), origins_table(survey),
+    ]  # fmt: skip
+    if published:
+        made[1:1] = [published_table(survey), published_grid(survey)]
+    return [table for table in made if table.rows]
+
+
 def _named_apart(found: Iterable[Picture]) -> list[Picture]:
     from dataclasses import replace
 
@@ -101,7 +125,6 @@ def _named_apart(found: Iterable[Picture]) -> list[Picture]:
 
 
 def _file_name(table: Table) -> str:
-    from qup.analysis.figures import slug
 
     return slug(table.name)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from qup.analysis.contrasts import Contrast
-from qup.analysis.statistics import Estimate
-from qup.analysis.survey import Survey
-from qup.analysis.wording import causal, finding, headline, scope
+from qup.analysis.findings.contrasts import Contrast
+from qup.analysis.findings.survey import Survey
+from qup.analysis.findings.wording import causal, finding, headline, scope
+from qup.analysis.statistics.estimates import Estimate
 
 
 def summary_of(survey: Survey) -> dict[str, Any]:

@@ -183,8 +183,8 @@ def finish(folder: Path, store: Store, console: Console, out: Path | None = None
 
     `out` is the report's folder, the study's own by default.
     """
-    from qup.analysis.cells import cells_table, show_cells, write_cells_csv
     from qup.analysis.report import build, writing
+    from qup.analysis.results.cells import cells_table, show_cells, write_cells_csv
     from qup.launch.registry import read_study
 
     record = read_study(folder)

@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from qup.analysis.findings.survey import survey
+from qup.analysis.page.render import render
+from qup.analysis.report import all_tables, pictures
+from qup.analysis.results.study import Shelf, Study
 from qup.config.fingerprint import plain
 from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model, Selection, Trainer
 from qup.pipeline import Graph, Node, build_graph
@@ -360,3 +364,28 @@ def _make_evaluate(out: Path, node: Node, world: World, config: Config, rng: np.
         "total": float(np.mean([one["avg"] for one in got.values()])),
         "total_pooled": 100 * float(np.mean(reported)),
     }
+
+
+def reseal(path) -> None:
+    import json
+
+    from qup.store.digest import file_sha256
+
+    manifest = json.loads((path / "manifest.json").read_text())
+    for name in manifest["files"]:
+        manifest["files"][name] = {"size": (path / name).stat().st_size, "sha256": file_sha256(path / name)}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+ONE = {"objectives": ("sft",), "students": (("lab_foreign", 0.0),)}
+
+
+def told(folder: Path, store: Store) -> str:
+    """The page without pictures, which are drawn but not written: the slow part."""
+    made = survey(Study.load(folder), Shelf(store))
+    pictures(made)
+    return render(made, all_tables(made, published=False), [], {})
+
+
+def content(page: Path) -> str:
+    return page.read_text(encoding="utf-8")

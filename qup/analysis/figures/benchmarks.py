@@ -1,0 +1,69 @@
+"""Every benchmark by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qup.analysis.figures.picture import WIDE, Picture, leading, legend_below, palette_of, slug
+from qup.analysis.figures.style import GRID, drawing
+from qup.analysis.findings.summaries import Summary
+from qup.analysis.findings.survey import Survey
+from qup.analysis.findings.wording import value
+
+if TYPE_CHECKING:
+    pass
+
+
+SETTINGS_SHOWN = 2
+
+
+def benchmark_picture(survey: Survey, student: str) -> list[Picture]:
+    """Every benchmark by itself, one figure a setting."""
+    made = []
+    palette = palette_of(survey)
+    base = [one for one in survey.of(student) if one.run.cell.is_base and one.evaluated and one.arm == "base"]
+    settings = list(dict.fromkeys(one.setting for one in leading(survey, student)))
+    for setting in settings[:SETTINGS_SHOWN]:
+        mine = base + [one for one in leading(survey, student) if one.setting == setting]
+        names = [*survey.benchmarks, "total"] if len(survey.benchmarks) > 1 else survey.benchmarks
+        with drawing() as make:
+            figure = make(figsize=(WIDE, 0.9 + len(names) * (0.22 + 0.1 * len(mine))), layout="constrained")
+            axes = figure.add_subplot()
+            step = 0.78 / max(len(mine), 1)
+            for row, name in enumerate(names):
+                for place, one in enumerate(mine):
+                    found = one.total if name == "total" else one.benchmarks.get(name)
+                    if found is None:
+                        continue
+                    y, colour = row - 0.39 + step * (place + 0.5), palette.colour(one.arm)
+                    axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.3)
+                    axes.plot(found.value, y, "o", color=colour, markersize=4.6, label=one.arm if row == 0 else None)
+            axes.set_yticks(range(len(names)), [f"{name}\n({_size(mine, name)})" if name != "total" else "total" for name in names])
+            axes.set_ylim(len(names) - 0.5, -0.5)
+            for row in range(1, len(names)):
+                axes.axhline(row - 0.5, color=GRID, linewidth=0.8)
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(axis="y", length=0)
+            axes.set_xlabel(f"Avg@k, {setting}" if setting else "Avg@k")
+            legend_below(figure, axes, len(mine))
+        words = "; ".join(
+            f"{name}: " + ", ".join(f"{one.arm} {value(one.benchmarks.get(name), 1)}" for one in mine) for name in survey.benchmarks
+        )
+        caption = f"{setting or student}: each benchmark by itself, 95 % intervals. Exploratory: no correction for looking at many."
+        made.append(
+            Picture(
+                slug("benchmarks", student, setting),
+                "benchmarks",
+                student,
+                caption,
+                f"Accuracy by benchmark for {student}, {setting}: {words}.",
+                figure,
+            )
+        )
+    return made
+
+
+def _size(mine: Sequence[Summary], name: str) -> str:
+    found = next((one.benchmarks[name].n for one in mine if name in one.benchmarks), 0)
+    return f"{found} problems"

@@ -1,0 +1,112 @@
+"""What a figure of the report is, and what several figures share: axes, bars, legends."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qup.analysis.figures.style import GRID, MUTED, Palette
+from qup.analysis.findings.summaries import Summary
+from qup.analysis.findings.survey import Survey
+from qup.analysis.statistics.estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+WIDE, HIGH = 4.7, 3.55
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption and what it shows in words."""
+
+    name: str
+    section: str
+    """Where in the report it stands."""
+    group: str
+    """Student, or student and setting, that it is about."""
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def slug(*parts: str) -> str:
+    """A file name out of words."""
+    return re.sub(r"[^a-z0-9]+", "_", "_".join(parts).lower()).strip("_")
+
+
+def palette_of(survey: Survey) -> Palette:
+    """The study's colours."""
+    return Palette(tuple(dict.fromkeys(one.arm for one in survey.summaries)))
+
+
+def leading(survey: Survey, student: str) -> list[Summary]:
+    """What the first pictures show of a student: its arms under the first setting of each objective."""
+    mine = [one for one in survey.of(student) if one.evaluated and not one.run.cell.is_base]
+    settings = {one.run.setting.key: one.run.setting.objective for one in mine}
+    firsts = {objective: key for key, objective in reversed(settings.items())}
+    chosen = [one for one in mine if one.run.setting.key in firsts.values()]
+    unselected = [one for one in chosen if not one.run.arm.selects]
+    return unselected if len({one.arm for one in unselected}) > 1 else chosen
+
+
+def utility_axis(survey: Survey) -> str:
+    k = {run.cell.get("evaluation.sampling.n") for run in survey.runs}
+    return f"Avg@{k.pop()}, mean of {len(survey.benchmarks)} benchmarks" if len(k) == 1 else "accuracy, mean of benchmarks"
+
+
+def bars(one: Estimate) -> list[list[float]]:
+    low = one.value - one.low if math.isfinite(one.low) else 0.0
+    high = one.high - one.value if math.isfinite(one.high) else 0.0
+    return [[max(low, 0.0)], [max(high, 0.0)]]
+
+
+LOG_TICKS = ((1.2, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (2.2, (1.0, 2.0, 5.0)), (3.5, (1.0, 3.0)), (math.inf, (1.0,)))
+"""Up to so many decades, which multiples of a power of ten are marked."""
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    class Ticks(LogLocator):
+        """The fewer a decade, the more decades there are."""
+
+        def tick_values(self, low: float, high: float) -> Any:
+            decades = abs(math.log10(high / low)) if min(low, high) > 0 else 1.0
+            self.set_params(subs=next(subs for most, subs in LOG_TICKS if decades <= most))
+            return super().tick_values(low, high)
+
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(Ticks(base=10, numticks=12))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+
+
+def level_across(axes: Axes, level: Estimate, name: str) -> None:
+    """A dashed line at a level to compare with, its interval as a band, its name at the right end."""
+    axes.axhspan(level.low, level.high, color=GRID, alpha=0.45, linewidth=0)
+    axes.axhline(level.value, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.annotate(
+        name,
+        (1.0, level.value),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=MUTED,
+        fontsize=8,
+    )
+
+
+def legend_below(figure: Any, axes: Axes, count: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        known.values(), known.keys(), loc="outside lower center", ncols=min(3, max(1, count)), handlelength=1.2, columnspacing=1.2
+    )

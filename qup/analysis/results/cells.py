@@ -1,0 +1,188 @@
+"""The table of cells: one row a cell, in plain values; the same bytes from the same artifacts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qup.analysis.results.fitting import cell_means
+from qup.analysis.results.study import Cell, Shelf, Study
+from qup.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = dict[str, Any]
+Means = Mapping[tuple[str, str], tuple[float | None, int]]
+
+SETTINGS = ("model", "stream", "source", "refinement", "selection", "weight", "pool_size", "share_not_random", "share_multi")
+TRAINING = ("objective", "lr", "batch_size", "seed", "n_problems", "n_train", "mean_tokens", "train_tokens", "steps", "share_truncated")
+COMPATIBILITY = ("ppl", "ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4", "nll_per_char", "rank_surprisal")
+UTILITY = ("total", "total_pooled")
+
+
+def cells_table(record: Mapping[str, Any], store: Store) -> list[Row]:
+    """One row a cell of a study's record (study.json), in its order; None where a value does not apply or is not there.
+
+    The column `missing` names the stages whose results are not in the store.
+    """
+    study = Study.of(record)
+    return rows_of(study, Shelf(store))
+
+
+def rows_of(study: Study, shelf: Shelf) -> list[Row]:
+    """As cells_table, from a study and its artifacts."""
+    rewards = _names(study, "reward")
+    benchmarks = list(dict.fromkeys(name for cell in study.cells for name in cell.get("evaluation.benchmarks", {})))
+    keys = list(dict.fromkeys(column for cell in study.cells for column, _, _, _ in cell.refs() if column != "evaluate_at"))
+    means = cell_means(study.cells, shelf)
+    return [_row(cell, shelf, rewards, means, benchmarks, keys) for cell in study.cells]
+
+
+def _names(study: Study, section: str) -> list[str]:
+    return list(dict.fromkeys(name for cell in study.cells for name in cell.get(section, {}) or {}))
+
+
+def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], means: Means, benchmarks: Sequence[str], keys: Sequence[str]) -> Row:
+    base = cell.is_base
+    stream, train = shelf.metrics(cell, "stream"), shelf.metrics(cell, "train")
+    perplexity, evaluate = shelf.metrics(cell, "perplexity"), shelf.metrics(cell, "evaluate")
+    row: Row = {"cell": cell.label, "model": cell.get("model.name"), "stream": cell.get("stream.name")}
+    row |= dict.fromkeys((*SETTINGS[2:], "oracle"))
+    if not base:
+        asks = cell.get("refinement.name") != "none" or "oracle" in str(cell.get("source.name"))
+        row |= {
+            "source": cell.get("source.name"),
+            "refinement": cell.get("refinement.name"),
+            "selection": cell.get("selection.name"),
+            "weight": cell.get("selection.weight") if cell.get("selection.name") == "joint" else None,
+            "pool_size": stream.get("pool_size"),
+            "share_not_random": stream.get("share_not_random"),
+            "share_multi": stream.get("share_multi"),
+            "oracle": cell.get("oracle.name") if asks else None,
+        }
+    row |= {
+        "objective": None if base else cell.get("trainer.objective"),
+        "lr": None if base else cell.get("trainer.lr"),
+        "batch_size": None if base else cell.get("trainer.batch_size"),
+        "seed": cell.get("seed", cell.get("evaluation.sampling.seed" if base else "trainer.seed")),
+        "n_problems": stream.get("n"),
+        **{name: train.get(name) for name in TRAINING[5:]},
+    }
+    if row["seed"] is None:
+        row["seed"] = cell.get("evaluation.sampling.seed" if base else "trainer.seed")
+    row |= {f"reward_{name}": means.get((cell.label, name), (None, 0))[0] for name in rewards}
+    row |= {f"unscored_{name}": means[cell.label, name][1] if (cell.label, name) in means else None for name in rewards}
+    row |= {name: perplexity.get(name) for name in COMPATIBILITY}
+    row |= {
+        "retention": shelf.metrics(cell, "retention").get("retention"),
+        "retention_rank": _rank(cell, shelf),
+        "n_correct_stream": stream.get("n_correct_stream"),
+        "train_nll_first": train.get("train_nll_first"),
+        "train_nll_last": train.get("train_nll_last"),
+    }
+    measured = evaluate.get("benchmarks", {})
+    row |= {name: measured.get(name, {}).get("avg") for name in benchmarks}
+    row |= {name: evaluate.get(name) for name in UTILITY}
+    row["missing"] = " ".join(shelf.missing(cell)) or None
+    row |= {f"key_{name}": _key(cell, name) for name in keys}
+    return row
+
+
+def _key(cell: Cell, stage: str) -> str | None:
+    entry = cell.stages.get(stage)
+    if isinstance(entry, Mapping):
+        return " ".join(f"{name}={key}" for name, key in entry.items()) or None
+    return entry or None
+
+
+def _rank(cell: Cell, shelf: Shelf) -> float | None:
+    """Mean rank of this arm's retention among its student's judged arms; 1 is the most kept."""
+    ranks = shelf.metrics(cell, "ranking").get("mean_rank")
+    if not isinstance(ranks, Mapping):
+        return None
+    names = [f"{pool}.{cell.get('refinement.name')}" for pool in cell.stages.get("candidates", {})]
+    plain, long = "+".join(names), "+".join(f"{name}.{cell.get('oracle.name')}" for name in names)
+    found = ranks.get(cell.get("stream.name"), ranks.get(long, ranks.get(plain)))
+    return float(found) if isinstance(found, int | float) else None
+
+
+def text(value: Any) -> str:
+    """A value as it stands in cells.csv: empty for none, shortest form that reads back for floats."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, float):
+        return repr(round(value, 10)) if abs(value) >= 1e-4 or value == 0 else repr(value)
+    return str(value)
+
+
+def write_cells_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the table beside `path` and renames it there. Raises OSError where nothing may be written."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([text(row.get(name)) for name in columns] for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        beside.write_text(stream.getvalue(), encoding="utf-8", newline="")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def show_cells(rows: Sequence[Row], console: Console) -> None:
+    """The columns that decide, for a terminal."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
+    shown = _shown(rows)
+    for name, header, _ in shown:
+        table.add_column(
+            header, justify="left" if name in ("model", "stream", "selection", "objective", "missing") else "right", overflow="fold"
+        )
+    best = {
+        model: max((row["total"] for row in rows if row["model"] == model and row["total"] is not None), default=None)
+        for model in {row["model"] for row in rows}
+    }
+    for row in rows:
+        style = "bold" if row["total"] is not None and row["total"] == best[row["model"]] else ""
+        table.add_row(*[_cell(row.get(name), form) for name, _, form in shown], style=style)
+    console.print(table)
+
+
+def _shown(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """(column, header, format) of what fits; a setting that is the same everywhere is left out."""
+    columns = [("model", "model", ""), ("stream", "stream", "")]
+    for name, header, form in (
+        ("oracle", "oracle", ""), ("selection", "select", ""), ("weight", "λ", "g"), ("objective", "loss", ""),
+        ("lr", "lr", "g"), ("batch_size", "batch", "g"), ("seed", "seed", "g"),
+    ):  # fmt: skip
+        if name == "objective" or len({row.get(name) for row in rows if row["stream"] != "base"}) > 1:
+            columns.append((name, header, form))
+    columns.append(("n_train", "n", "g"))
+    rewards = [name for row in rows[:1] for name in row if name.startswith("reward_")]
+    columns += [(name, name.removeprefix("reward_")[:12], ".2f") for name in rewards[:2]]
+    columns += [("ppl", "ppl", ".3g"), ("retention", "kept", ".2f"), ("total", "total", ".2f")]
+    if any(row.get("missing") for row in rows):
+        columns.append(("missing", "missing", ""))
+    return [
+        column for column in columns if column[0] in ("model", "stream", "total") or any(row.get(column[0]) is not None for row in rows)
+    ]
+
+
+def _cell(value: Any, form: str) -> str:
+    if value is None:
+        return ""
+    if form and isinstance(value, int | float):
+        return format(value, form)
+    from rich.markup import escape
+
+    return escape(str(value))

@@ -1,0 +1,40 @@
+"""What training cost the student."""
+
+from __future__ import annotations
+
+import math
+
+from qup.analysis.findings.survey import Survey
+from qup.analysis.tables.table import Column, Table, figure, word
+
+
+def training_table(survey: Survey) -> Table:
+    """What training cost the student."""
+    excess = {(one.student, one.setting, one.arm): one.excess for one in survey.curves}
+    rows = []
+    for one in survey.summaries:
+        if one.run.cell.is_base or not math.isfinite(one.figures.get("steps", math.nan)):
+            continue
+        get = one.figures.get
+        rows.append(
+            (
+                word(one.student), word(one.arm, one.arm), word(one.setting), figure(get("steps"), 0), figure(get("train_tokens"), 0), figure(get("mean_tokens"), 0),
+                figure(get("share_truncated"), 3), figure(get("train_nll_first"), 3), figure(get("train_nll_last"), 3),
+                figure(excess.get((one.student, one.setting, one.arm)), 3),
+            )
+        )  # fmt: skip
+    names = (
+        "student",
+        "arm",
+        "setting",
+        "steps",
+        "train_tokens",
+        "trace_tokens",
+        "share_truncated",
+        "train_nll_first",
+        "train_nll_last",
+        "adaptation_cost",
+    )
+    columns = tuple(Column(name.replace("_", " "), (name,), name not in ("student", "arm", "setting")) for name in names)
+    caption = "Training. NLL in nats a token over the first and last 5 % of steps; adaptation cost is the mean NLL above its end level. Trace length confounds all of these."
+    return Table("training", caption, columns, tuple(rows))

@@ -1,0 +1,88 @@
+"""The table of cells."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+from rich.console import Console
+
+from qup.analysis.results.cells import cells_table, show_cells, text, write_cells_csv
+from qup.launch.registry import read_study
+
+COLUMNS = [
+    "model",
+    "stream",
+    "source",
+    "refinement",
+    "selection",
+    "weight",
+    "pool_size",
+    "share_not_random",
+    "objective",
+    "lr",
+    "batch_size",
+    "seed",
+    "n_problems",
+    "n_train",
+    "mean_tokens",
+    "train_tokens",
+    "steps",
+    "share_truncated",
+    "ppl",
+    "ppl_q1",
+    "ppl_q2",
+    "ppl_q3",
+    "ppl_q4",
+    "nll_per_char",
+    "rank_surprisal",
+    "retention",
+    "n_correct_stream",
+    "train_nll_first",
+    "train_nll_last",
+    "total",
+    "total_pooled",
+    "reward_lab_outcome",
+    "reward_lab_steps",
+    "easy",
+    "hard",
+    "key_train",
+    "key_stream",
+    "key_evaluate",
+    "key_rollouts",
+]
+
+
+def test_the_table_of_cells_has_the_promised_columns(lab) -> None:
+    folder, store, page = lab
+    with (page.parent / "cells.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert set(COLUMNS) <= set(rows[0])
+    assert len(rows) == 22
+    base = [row for row in rows if row["stream"] == "base"]
+    assert len(base) == 2
+    assert all(row["objective"] == row["source"] == row["ppl"] == "" for row in base)
+    assert all(row["total"] for row in rows)
+    assert {row["missing"] for row in rows} == {""}
+    record = read_study(folder)
+    assert record is not None
+    assert len(cells_table(record, store)) == 22
+
+
+def test_the_table_fits_a_terminal(lab, capsys) -> None:
+    record = read_study(lab[0])
+    assert record is not None
+    show_cells(cells_table(record, lab[1]), Console(width=120))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 23
+    assert max(map(len, lines)) <= 120
+
+
+def test_floats_read_back_and_nothing_is_empty() -> None:
+    assert [text(value) for value in (None, math.nan, 0.1 + 0.2, 3e-7, 5, "a", True)] == ["", "", "0.3", "3e-07", "5", "a", "True"]
+
+
+def test_cells_are_written_beside_and_renamed(tmp_path) -> None:
+    write_cells_csv(tmp_path / "x" / "cells.csv", [{"a": 1, "b": None}, {"a": 2.5, "c": "y,z"}])
+    assert (tmp_path / "x" / "cells.csv").read_text() == 'a,b,c\n1,,\n2.5,,"y,z"\n'
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["cells.csv"]
