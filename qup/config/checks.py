@@ -260,6 +260,10 @@ def _trainer(cell: Config) -> Iterator[Fault]:
         yield Fault("zero.offload", True, f"goes with zero.stage=3, not {cell.zero.stage}; zero=stage3_offload")
     if cell.zero.stage == 0 and trainer.dtype == "bfloat16":
         yield Fault("zero.stage", 0, "is wrong with trainer.dtype=bfloat16 (an update before the first step); zero=stage1, or float32")
+    if trainer.master == "bfloat16" and trainer.dtype != "bfloat16":
+        yield Fault("trainer.master", trainer.master, f"needs trainer.dtype=bfloat16, not {trainer.dtype}; float32")
+    if trainer.master == "bfloat16" and cell.zero.offload:
+        yield Fault("trainer.master", trainer.master, "can't be offloaded to CPU memory; float32, or zero=stage3")
 
 
 def _ranks(cell: Config) -> Iterator[Fault]:

@@ -67,7 +67,7 @@ class GenericDecoder:
             input_ids=ids,
             attention_mask=(column < lengths[:, None]).long(),
             position_ids=column.expand_as(ids),
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         )
         keys = [layer.keys for layer in cache.layers]
@@ -85,7 +85,7 @@ class GenericDecoder:
                 input_ids=token_R[first:after, None],
                 attention_mask=block.visible(block.filled + 1).to(self.device),
                 position_ids=position_R[first:after, None],
-                past_key_values=_cache_over(block),
+                cache=_cache_over(block),
                 use_cache=True,
                 **self._last,
             )

@@ -21,6 +21,8 @@ from qup.models import (
     train_stop_id,
     without_room,
 )
+from qup.models.load import placed, tokenizer_file
+from qup.models.probe import tokenizer_faults
 from qup.text.templates import messages, messages_hash, template_hash
 
 
@@ -46,6 +48,8 @@ class Student:
             raise InputError(
                 f"model.path={directory or model.path}: a tokenizer of another family: its ids go up to {largest}, the model embeds {size}"
             )
+        if wrong := tokenizer_faults(tokenizer, model.template, tokenizer_file(placed(model, directory), "tokenizer.json")):
+            raise InputError(f"model.path={directory or model.path}: " + "; ".join(wrong))
         stops = tuple(token for token in stop_ids(tokenizer, model, config, generation) if size is None or token < size)
         return cls(model, directory, tokenizer, stops, train_stop_id(tokenizer, model.template), context_length(model, config))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -73,9 +74,30 @@ def load_tokenizer(model: Model, directory: Path | None = None) -> Any:
 
     place = placed(model, directory)
     try:
-        return AutoTokenizer.from_pretrained(place.name, **place.arguments)
+        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.arguments)
     except Exception as error:  # a malformed tokenizer.json is a bare Exception
         raise InputError(f"model.path={directory or model.path}: no tokenizer could be loaded ({_line(error)})") from None
+    _add_bos(tokenizer, place)
+    return tokenizer
+
+
+def _add_bos(tokenizer: Any, place: Whence) -> None:
+    """Puts BOS before plain text where the tokenizer's files say so.
+
+    transformers drops `add_bos_token` where it replaces the class that a tokenizer names, as it does for DeepSeekMath's.
+    """
+    file = tokenizer_file(place, "tokenizer_config.json")
+    asked = file is not None and json.loads(file.read_text(encoding="utf-8")).get("add_bos_token") is True
+    if asked and tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] != [tokenizer.bos_token_id]:
+        tokenizer.add_bos_token = True
+
+
+def tokenizer_file(place: Whence, name: str) -> Path | None:
+    """A file beside the weights, from a directory or the hub's cache; None where there is none."""
+    from transformers.utils import cached_file
+
+    found = cached_file(place.name, name, revision=place.revision, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
 
 
 def load_model(

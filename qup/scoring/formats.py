@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qup.text.templates import chat_text
+
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 
 Ids = list[int]
@@ -30,7 +32,7 @@ def _chat(question: str, trace: str, system: str | None = None) -> list[dict[str
 
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+    return chat_text(tokenizer, messages, prompt=False)
 
 
 def qwen25_math_rm(tokenizer: Any, question: str, trace: str) -> Ids:

@@ -1,14 +1,17 @@
 r"""How a question becomes a prompt: instruction and chat template by name.
 
-Where they come from: `qwen_boxed` is the prompt of the DFT authors' evaluation, `qwen25_math_cot` that of
-Qwen2.5-Math's own. They differ, so a run records the template's hash, and arms with different ones are not comparable.
+Where they come from: `qwen_boxed`, `llama_base_boxed` and `deepseek_math` are the prompts of the DFT authors' evaluation
+for the three families, `qwen25_math_cot` that of Qwen2.5-Math's own. They differ, so a run records the template's hash,
+and arms with different ones are not comparable.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from qup.config.schema import TEMPLATES as NAMES
@@ -16,6 +19,9 @@ from qup.errors import InputError
 from qup.lab.styles import PREFIX
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+DATE = date(2024, 7, 26)
+"""The date that Llama 3's templates fall back to where they are told none."""
+_TODAY = re.compile(r"strftime_now\(\s*(?P<quote>['\"])(?P<format>.*?)(?P=quote)\s*\)")
 _QUESTION, _RESPONSE = "What is 6 times 7?", "Six times seven is 42."
 
 
@@ -31,10 +37,19 @@ class Template:
     """First words of the response, put before it."""
 
 
+def _header(role: str, words: str | None = None) -> str:
+    """A turn of Llama 3 under a base checkpoint's only end token; the turn is left open where there are no words."""
+    return f"<|start_header_id|>{role}<|end_header_id|>\n\n" + (f"{words}<|end_of_text|>\n" if words else "")
+
+
 TEMPLATES: dict[str, Template] = {
     "tokenizer": Template(),
     "qwen_boxed": Template(user="{question}\n" + BOXED, system="You are a helpful assistant."),
     "qwen25_math_cot": Template(system=BOXED),
+    "llama_base_boxed": Template(
+        user=_header("system", "You are a helpful assistant.") + _header("user", "{question}\n" + BOXED) + _header("assistant"), chat=False
+    ),
+    "deepseek_math": Template(user="User: {question}\n" + BOXED + "\n\nAssistant:", chat=False),
     "plain_boxed": Template(user="{question}\n" + BOXED + "\n", chat=False),
     "final_answer": Template(
         user='{question}\nThink step by step in a few short sentences. End with "The answer is N.", where N is a number.'
@@ -96,6 +111,17 @@ def messages_hash(template: str) -> str:
     return hashlib.sha256(json.dumps(["endpoint", template, messages(template, _QUESTION)]).encode()).hexdigest()
 
 
+def chat_text(tokenizer: Any, conversation: list[dict[str, str]], *, prompt: bool) -> str:
+    """A conversation under the tokenizer's chat template; `prompt` opens the assistant's turn.
+
+    Templates that print today's date get DATE: a prompt that changes every day is another prompt every day.
+    """
+    template = _TODAY.sub(lambda call: repr(DATE.strftime(call["format"])), tokenizer.get_chat_template())
+    text = tokenizer.apply_chat_template(conversation, chat_template=template, tokenize=False, add_generation_prompt=prompt)
+    assert isinstance(text, str)
+    return text
+
+
 def _chat(tokenizer: Any, template: str, conversation: list[dict[str, str]], *, prompt: bool) -> str:
     from jinja2 import TemplateError
 
@@ -105,11 +131,9 @@ def _chat(tokenizer: Any, template: str, conversation: list[dict[str, str]], *, 
             f"model.template={template!r}: the tokenizer of {_name(tokenizer)} has no chat template; without one {plain} is valid"
         )
     try:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=prompt)
+        return chat_text(tokenizer, conversation, prompt=prompt)
     except TemplateError as error:
         raise InputError(f"model.template={template!r}: the chat template of {_name(tokenizer)} refuses it: {error}") from None
-    assert isinstance(text, str)
-    return text
 
 
 def _name(tokenizer: Any) -> str:

@@ -14,7 +14,7 @@ from torch import distributed, nn
 from qup.config.schema import Trainer, Zero
 from qup.errors import StoreError
 from qup.training.batches import Step, Tensors
-from qup.training.optimizer import build_optimizer
+from qup.training.optimizer import build_optimizer, settle_state
 from qup.training.ranks import World
 
 
@@ -37,7 +37,7 @@ class StepResult:
 
 def deepspeed_config(trainer: Trainer, zero: Zero, cuda: bool, universal: bool = False) -> dict[str, Any]:
     """DeepSpeed's configuration. Nothing in it is left to `auto`, and nothing of it compiles an extension."""
-    zero_section: dict[str, Any] = {"stage": zero.stage, "overlap_comm": cuda and zero.stage == 2}
+    zero_section: dict[str, Any] = {"stage": zero.stage, "overlap_comm": cuda and zero.overlap and zero.stage >= 2}
     if zero.stage == 3:
         zero_section |= {"stage3_gather_16bit_weights_on_model_save": True}
         if zero.offload:
@@ -55,7 +55,8 @@ def deepspeed_config(trainer: Trainer, zero: Zero, cuda: bool, universal: bool =
         "checkpoint": {"load_universal": universal},
     }
     if trainer.dtype == "bfloat16":
-        config["bf16"] = {"enabled": True}
+        whole = trainer.master == "bfloat16"
+        config["bf16"] = {"enabled": True, "bf16_master_weights_and_grads": whole, "bf16_optimizer_states": whole}
     return config
 
 
@@ -85,7 +86,8 @@ class Engine:
         if self.zero.offload:
             return 0
         trained = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters() if p.requires_grad)
-        return 8 * trained // (self.world.size if self.zero.stage > 0 else 1)
+        each = 4 if self.trainer.master == "bfloat16" else 8
+        return each * trained // (self.world.size if self.zero.stage > 0 else 1)
 
     def scales(self, step: Step, targets: Sequence[int]) -> list[float]:
         """Factor of this rank's loss sum in each micro-batch, so that DeepSpeed's mean over ranks gives the normalisation asked for."""
@@ -147,6 +149,7 @@ class Engine:
         path, _ = self.deepspeed.load_checkpoint(str(root), tag=tag)
         if path is None:
             raise StoreError(f"{root / tag}: DeepSpeed found no checkpoint there")
+        settle_state(self.optimizer)
 
     def close(self) -> None:
         """Lets go of hooks and buffers."""

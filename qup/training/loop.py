@@ -106,8 +106,8 @@ class Run:
         return metrics
 
     def _encode(self) -> Examples:
-        template = self.model.template
-        stop = train_stop_id(self.tokenizer, template)
+        template = self.trainer.template or self.model.template
+        stop = self._stop_id(template)
         return encode_stream(
             pq.read_table(self.job.stream),
             lambda question: encode_prompt(self.tokenizer, template, question),
@@ -115,6 +115,13 @@ class Run:
             self.trainer.max_length,
             self.trainer.max_dropped,
         )
+
+    def _stop_id(self, template: str) -> int:
+        if self.trainer.ending == "turn":
+            return train_stop_id(self.tokenizer, template)
+        if self.tokenizer.eos_token_id is None:
+            raise InputError(f"trainer.ending=eos: the tokenizer of {self.model.name} names no EOS; turn is valid")
+        return int(self.tokenizer.eos_token_id)
 
     def _choose(self) -> Checkpoint | None:
         """The checkpoint to go on from, the same on every rank; damaged ones are set aside."""
@@ -327,7 +334,7 @@ class Run:
         if weights is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             stops = stop_ids(self.tokenizer, self.model, self.config, self.trained.causal.generation_config)
-            first = train_stop_id(self.tokenizer, self.model.template)
+            first = self._stop_id(self.trainer.template or self.model.template)
             ordered = [first, *(stop for stop in stops if stop != first)]
             export.write_model(self.trained, weights, self.tokenizer, ordered, self._card(share), target)
         self.engine.barrier()
@@ -351,7 +358,8 @@ class Run:
             "AdamW": f"betas {tuple(trainer.betas)}, weight decay {trainer.weight_decay:g}, clip {trainer.clip:g}",
             "normalisation": trainer.normalisation,
             "max length": f"{trainer.max_length} tokens, {self.examples.n_truncated} examples cut",
-            "dtype": trainer.dtype,
+            "dtype": f"{trainer.dtype}, master weights and moments {trainer.master}",
+            "prompt": f"{trainer.template or view.model.template}, ending {trainer.ending}",
             "seed": trainer.seed,
             "adapters": f"LoRA rank {trainer.lora.rank}, merged" if trainer.lora else "none",
             "ranks": f"{self.world.size}, ZeRO {self.zero.stage}",

@@ -81,3 +81,15 @@ def build_optimizer(model: nn.Module, trainer: Trainer, stage: int) -> torch.opt
     if stage == 0:
         return PlainAdamW(groups, trainer.clip, **settings)
     return torch.optim.AdamW(groups, **settings)
+
+
+def settle_state(optimizer: Any) -> None:
+    """Moves every tensor of an optimizer's state to where its parameter lives; a wrapped optimizer is looked into.
+
+    DeepSpeed's universal loading leaves `step` in CPU memory, and fused AdamW on a GPU refuses that.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)
+    for parameter, state in inner.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.device != parameter.device:
+                state[name] = value.to(parameter.device)

@@ -79,6 +79,8 @@ CROSS = [
     (["model.context=128"], "trainer.max_length", "model.context=128"),
     (["zero=stage0", "trainer.dtype=bfloat16"], "zero.stage", "zero=stage1, or float32"),
     (["zero.offload=true"], "zero.offload", "zero=stage3_offload"),
+    (["trainer.master=bfloat16"], "trainer.master", "trainer.dtype=bfloat16"),
+    (["trainer.dtype=bfloat16", "trainer.master=bfloat16", "zero=stage3_offload"], "trainer.master", "offloaded"),
     (["source=student+oracle", "selection=reward"], "selection.reward", "valid: lab_outcome, lab_steps"),
     (["selection=joint", "selection.reward=lab_stepz"], "selection.reward", "did you mean lab_steps?"),
     (["source=dataset", "selection=shortest"], "selection", "the pool of dataset holds one candidate"),

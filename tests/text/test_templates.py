@@ -25,6 +25,24 @@ def test_qwen_boxed_is_the_prompt_of_the_dft_evaluation():
     )
 
 
+def test_the_dft_evaluation_s_prompts_of_the_other_families():
+    assert render(tiny_tokenizer(None), "deepseek_math", "1+1?") == (
+        "User: 1+1?\nPlease reason step by step, and put your final answer within \\boxed{}.\n\nAssistant:"
+    )
+    assert render(tiny_tokenizer(None), "llama_base_boxed", "1+1?") == (
+        "<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful assistant.<|end_of_text|>\n"
+        "<|start_header_id|>user<|end_header_id|>\n\n1+1?\nPlease reason step by step, and put your final answer within \\boxed{}."
+        "<|end_of_text|>\n<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "dated", ["{{ strftime_now('%d %b %Y') }}", "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}"]
+)
+def test_a_template_that_prints_the_date_writes_the_same_prompt_every_day(dated):
+    assert render(tiny_tokenizer(dated + "{{ messages[-1]['content'] }}"), "tokenizer", "1+1?") == "26 Jul 20241+1?"
+
+
 def test_qwen25_math_cot_puts_the_instruction_into_the_system_turn():
     assert messages("qwen25_math_cot", "1+1?") == [{"role": "system", "content": BOXED}, {"role": "user", "content": "1+1?"}]
 

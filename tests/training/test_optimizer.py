@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from qup.training.optimizer import PlainAdamW, build_optimizer, lr_factor, warmup_steps
+from qup.training.optimizer import PlainAdamW, build_optimizer, lr_factor, settle_state, warmup_steps
 from tests.training.world import TRAINER
 
 
@@ -64,3 +64,16 @@ def test_plain_adamw_leaves_everything_alone_on_a_gradient_that_is_not_finite() 
     optimizer.step()
     assert optimizer.overflow and not optimizer.state
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_state_lives_where_its_parameter_does_after_universal_loading() -> None:
+    """Loading leaves `step` in CPU memory; `meta` stands in for a GPU here."""
+    parameter = nn.Parameter(torch.zeros(3, device="meta"))
+    inner = torch.optim.AdamW([parameter])
+    inner.state[parameter] = {"step": torch.tensor(7.0), "exp_avg": torch.zeros(3, device="meta")}
+
+    class Wrapped:
+        optimizer = inner
+
+    settle_state(Wrapped())
+    assert {value.device.type for value in inner.state[parameter].values()} == {"meta"}

@@ -36,6 +36,16 @@ def test_the_model_loads_anywhere_and_stops_on_the_trained_token(workshop: Works
     assert "learning rate" in (directory / "README.md").read_text()
 
 
+def test_training_may_use_another_prompt_and_eos_as_the_dft_recipe_does(shop: Callable[..., Workshop]) -> None:
+    ours, theirs = shop("ours"), shop("theirs")
+    first = ours.train(max_steps=1)
+    second = theirs.train(max_steps=1, template="qwen_boxed", ending="eos")
+    assert second["train_tokens"] > first["train_tokens"], "the instruction is longer"
+    generation = json.loads((theirs.out / "model" / "generation_config.json").read_text())
+    assert generation["eos_token_id"][0] == 2
+    assert "qwen_boxed, ending eos" in (theirs.out / "model" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("zero", [Zero(0), Zero(1), Zero(2), Zero(3), Zero(3, True)], ids=str)
 def test_every_zero_stage_learns_the_same(shop: Callable[..., Workshop], zero: Zero) -> None:
     reference, other = shop("reference", "tied"), shop("other", "tied")

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 EXTRACTIONS = ("dft", "boxed", "last_number", "gsm8k", "lab")
 GOLDS = ("plain", "boxed", "gsm8k", "float", "first", "lab")
-TEMPLATES = ("tokenizer", "qwen_boxed", "qwen25_math_cot", "plain_boxed", "final_answer", "lab", "lab_sequential", "lab_symbolic")
+TEMPLATES = (
+    "tokenizer",
+    "qwen_boxed",
+    "qwen25_math_cot",
+    "llama_base_boxed",
+    "deepseek_math",
+    "plain_boxed",
+    "final_answer",
+    "lab",
+    "lab_sequential",
+    "lab_symbolic",
+)
 BACKENDS = ("transformers", "vllm", "openai")
 STREAMS = {
     "slm_rft": ("student", "none"),

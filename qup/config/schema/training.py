@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qup.config.schema.choices import TEMPLATES
 from qup.config.schema.data import Benchmark
 from qup.config.schema.fields import opt, section
 from qup.config.schema.student import Sampling
@@ -37,6 +38,15 @@ class Trainer:
     decay_all: bool = opt(True, "decay every parameter, as the DFT recipe does; false leaves norms and biases out")
     clip: float = opt(1.0, "gradient norm limit; 0: none", at_least=0)
     dtype: str = opt("bfloat16", "computation and weights", choices=("float32", "bfloat16"))
+    master: str = opt(
+        "float32",
+        "master weights and AdamW's moments; bfloat16: none beside the weights, as the DFT recipe",
+        choices=("float32", "bfloat16"),
+    )
+    template: str = opt("", "prompt that training puts before a response; model.template where empty", choices=("", *TEMPLATES))
+    ending: str = opt(
+        "turn", "token that ends a response: what the chat template ends a turn with, or the tokenizer's EOS", choices=("turn", "eos")
+    )
     max_length: int = opt(2048, "tokens of prompt and response; longer examples are cut on the right, and counted", at_least=8)
     max_dropped: float = opt(0.01, "largest share of examples with no response token left after the cut", at_least=0, at_most=1)
     normalisation: str = opt(
@@ -71,6 +81,7 @@ class Zero:
 
     stage: int = opt(1, "ZeRO stage", choices=(0, 1, 2, 3), runtime=True)
     offload: bool = opt(False, "optimizer and parameters in CPU memory (stage 3)", runtime=True)
+    overlap: bool = opt(True, "on GPUs, send gradients while the rest is computed (stages 2 and 3)", runtime=True)
 
 
 @dataclass(frozen=True)
