@@ -26,7 +26,7 @@ from qup.errors import ConfigError, Fault, QupError, surroundings
 
 def run_cell(config: DictConfig) -> object:
     """Hydra's task: without -m Hydra asks no launcher, so one cell is handed over here. Returns its total."""
-    from qup.launch.study import launch
+    from qup.launch.launch import launch
 
     chosen = HydraConfig.get()
     launcher = chosen.runtime.choices.get("hydra/launcher")

@@ -30,7 +30,7 @@ class LocalLauncher(Launcher):
         """
         from qup.config.compose import Composer
         from qup.errors import QupError
-        from qup.launch.study import launch
+        from qup.launch.launch import launch
 
         composer = Composer(self._context.config_loader, list(self._config.hydra.overrides.hydra))
         cells = composer.grid(job_overrides, now=self._began)

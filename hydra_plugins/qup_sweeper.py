@@ -31,7 +31,7 @@ class QupSweeper(Sweeper):
         where = getattr(launcher, "where", None)
         if where is None:
             return launcher.launch(lists, initial_job_idx=0)
-        from qup.launch.study import launch
+        from qup.launch.launch import launch
 
         outcome = launch(checked_grid(composer, lists, launcher=where), where)
         if outcome.status:

@@ -15,7 +15,7 @@ Handler = Callable[[argparse.Namespace, Console], int]
 
 
 def _status(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.status import list_studies, show
+    from qup.launch.commands.status import list_studies, show
 
     if args.study is None:
         return list_studies(args.dir, console)
@@ -23,63 +23,60 @@ def _status(args: argparse.Namespace, console: Console) -> int:
 
 
 def _retry(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.life import retry
+    from qup.launch.commands.retry import retry
 
     return retry(args.study, args.dir, console, stages=args.stage, code=args.code, mem=args.mem, time=args.time)
 
 
 def _cancel(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.life import cancel
+    from qup.launch.commands.cancel import cancel
 
     return cancel(args.study, args.dir, console, cell=args.cell)
 
 
 def _wait(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.life import wait
+    from qup.launch.commands.wait import wait
 
     return wait(args.study, args.dir, console)
 
 
 def _logs(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.logs import show_log
+    from qup.launch.commands.logs import show_log
 
     return show_log(args.study, args.dir, args.cell, args.stage, follow=args.follow)
 
 
 def _explain(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.explain import explain
+    from qup.launch.commands.explain import explain
 
     return explain(args.study, args.dir, args.cell, console)
 
 
 def _report(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.registry import find_study, is_dry, read_study
-    from qup.launch.study import finish
-    from qup.store import study_store
+    from qup.launch.results import finish
+    from qup.study import find_study
 
-    folders = [find_study(name, args.dir) for name in args.study]
-    for folder in folders:
-        if is_dry(folder):
-            raise InputError(f"study {folder.name!r}: a dry run, of which nothing has run; launch it without study.dry_run=true first")
-    for folder in folders:
-        record = read_study(folder)
-        assert record is not None
-        finish(folder, study_store(folder, record), console, out=args.out / folder.name if args.out else None)
+    studies = [find_study(name, args.dir) for name in args.study]
+    for study in studies:
+        if study.dry_run:
+            raise InputError(f"study {study.name!r}: a dry run, of which nothing has run; launch it without study.dry_run=true first")
+    for study in studies:
+        finish(study, console, out=args.out / study.name if args.out else None)
     return 0
 
 
 def _compare(args: argparse.Namespace, console: Console) -> int:
     from qup.analysis.compare import show_comparison
-    from qup.launch.registry import find_study
+    from qup.study import find_study
 
-    return show_comparison(find_study(args.a, args.dir), find_study(args.b, args.dir), console)
+    return show_comparison(find_study(args.a, args.dir).folder, find_study(args.b, args.dir).folder, console)
 
 
 def _sync(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.registry import find_study
+    from qup.study import find_study
     from qup.tracking import sync_study
 
-    return sync_study(find_study(args.study, args.dir), console)
+    return sync_study(find_study(args.study, args.dir).folder, console)
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:
@@ -89,7 +86,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
 
 
 def _store(args: argparse.Namespace, console: Console) -> int:
-    from qup.launch.storekeeping import collect_garbage, list_artifacts, show_artifact, verify_artifacts
+    from qup.launch.commands.store import collect_garbage, list_artifacts, show_artifact, verify_artifacts
     from qup.store import Store
 
     store = Store(args.store)
@@ -183,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     handler: Handler = args.handler
     try:
-        from qup.launch.display import make_console
+        from qup.launch.console import make_console
 
         status = handler(args, make_console())
     except QupError as error:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qup.analysis.compare import store_of
 from qup.analysis.findings.wording import value
 from qup.analysis.results.outcomes import load_outcome
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
-from qup.analysis.results.study import Cell, Shelf, Study
 from qup.analysis.statistics.estimates import bootstrap, coefficients
 from qup.errors import InputError, StoreError
 from qup.store import Artifact, rows
+from qup.study import Cell, Study, find_study, studies_in
 from qup.text.templates import find, messages
 
 if TYPE_CHECKING:
@@ -60,14 +60,13 @@ def export(what: str, to: Path, study: str | None, shown: Path, console: Console
 def _find(what: str, study: str | None, shown: Path) -> tuple[Study, Shelf, Cell]:
     """The study, its store and the cell that `what` names."""
     name = what.removeprefix("stream/")
-    folders = [_study_folder(study, shown)] if study else _all_studies(shown)
-    if not folders:
+    studies = [find_study(study, shown)] if study else [Study.load(folder) for folder in studies_in(shown)]
+    if not studies:
         raise InputError(f"{shown}: holds no study")
     hits: list[tuple[Study, Shelf, Cell]] = []
     labels: list[str] = []
-    for folder in folders:
-        found = Study.load(folder)
-        shelf = Shelf(store_of(folder))
+    for found in studies:
+        shelf = Shelf(found.open_store())
         cells = [cell for place, cell in enumerate(found.cells) if name in (cell.label, str(place)) or _streams(cell, name, what)]
         labels += [cell.label for cell in found.cells]
         hits += [(found, shelf, cell) for cell in cells[:1]]
@@ -82,18 +81,6 @@ def _find(what: str, study: str | None, shown: Path) -> tuple[Study, Shelf, Cell
 def _streams(cell: Cell, name: str, what: str) -> bool:
     key = cell.key("stream")
     return what.startswith("stream/") and len(name) >= 6 and key is not None and key[1].startswith(name)
-
-
-def _study_folder(study: str, shown: Path) -> Path:
-    for folder in (shown / study, Path(study)):
-        if (folder / "study.json").exists():
-            return folder
-    there = ", ".join(path.name for path in _all_studies(shown)) or "none"
-    raise InputError(f"study {study!r}: not found under {shown}/; there are: {there}")
-
-
-def _all_studies(shown: Path) -> list[Path]:
-    return sorted(path for path in shown.iterdir() if (path / "study.json").exists()) if shown.is_dir() else []
 
 
 def _needed(shelf: Shelf, cell: Cell, stage: str) -> Artifact:

@@ -24,7 +24,7 @@ HEAVY = ("torch", "transformers", "deepspeed", "datasets", "wandb")
 
 @dataclass
 class FakeStudy:
-    """Stands in for qup.launch.study: records what it is handed."""
+    """Stands in for qup.launch.launch: records what it is handed."""
 
     status: int = 0
     error: Exception | None = None
@@ -44,9 +44,9 @@ class FakeStudy:
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeStudy:
     fake = FakeStudy()
-    module = ModuleType("qup.launch.study")
+    module = ModuleType("qup.launch.launch")
     module.launch = fake.launch  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "qup.launch.study", module)
+    monkeypatch.setitem(sys.modules, "qup.launch.launch", module)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     return fake

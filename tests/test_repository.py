@@ -14,6 +14,7 @@ FLOORS = [
     {"config", "answers", "selection"},
     {"lab", "pipeline"},
     {"store", "text", "data"},
+    {"study"},
     {"models", "tracking"},
     {"generation", "training", "scoring", "analysis"},
     {"oracle", "export"},

@@ -18,8 +18,7 @@ from rich.console import Console
 from qup.config.fingerprint import plain
 from qup.config.schema import Tracking
 from qup.errors import InputError
-from qup.launch.study import conclude
-from qup.store import Store
+from qup.launch.results import conclude
 from qup.tracking import open_tracker, run_id, study_folder, sync_study, track_report
 from qup.tracking import sync as sync_module
 from qup.tracking import tracker as tracker_module
@@ -247,7 +246,7 @@ def test_sync_replays_a_study_and_is_idempotent(tmp_path, capsys, monkeypatch) -
 def test_a_study_ends_with_a_run_of_its_table_and_figures(tmp_path, capsys) -> None:
     folder = tracked_study(tmp_path)
     console = Console(width=200, quiet=True)
-    totals = conclude(folder, Store(tmp_path / "store"), console)
+    totals = conclude(folder, console)
     assert set(totals) == {"lab_foreign/slm_rft/sft", "lab_foreign/base"}
     run = the_run(the_file(folder / "wandb"))
     assert (run.job_type, run.run_group, run.run_id) == ("report", "test", run_id("report", "test"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from qup.analysis.findings.wording import difference as shown_difference
 from qup.analysis.findings.wording import value
 from qup.analysis.results.arms import Run, arrange, flatten
 from qup.analysis.results.outcomes import Outcome, difference, load_outcome
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import Streams
-from qup.analysis.results.study import Shelf, Study
 from qup.analysis.statistics.estimates import Estimate, coefficients, estimate
-from qup.errors import InputError, StoreError
-from qup.store import Store, study_store
+from qup.errors import InputError
+from qup.study import Study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -238,7 +237,7 @@ def show_comparison(first: Path, second: Path, console: Console) -> int:
     from rich.table import Table
 
     studies = Study.load(first), Study.load(second)
-    found = compare(*studies, (Shelf(store_of(first)), Shelf(store_of(second))))
+    found = compare(*studies, (Shelf(studies[0].open_store()), Shelf(studies[1].open_store())))
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("student", "arm", "loss"):
         table.add_column(name)
@@ -259,11 +258,3 @@ def show_comparison(first: Path, second: Path, console: Console) -> int:
             console.print(f"only in {name}: {', '.join(only)}", highlight=False, markup=False)
     console.print("differences are paired on the same problems, first minus second, without correction for looking at many", style="dim")
     return 0
-
-
-def store_of(folder: Path) -> Store:
-    """The store of a registered study; StoreError where its record names none."""
-    try:
-        return study_store(folder, json.loads((folder / "study.json").read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder}/study.json: names no store ({error!r})") from None

@@ -22,7 +22,7 @@ from qup.analysis.figures.training import curve_pictures, kept_picture
 from qup.analysis.findings.survey import Survey, survey
 from qup.analysis.page.render import render
 from qup.analysis.results.cells import write_cells_csv
-from qup.analysis.results.study import Shelf, Study
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.summary import summary_of
 from qup.analysis.tables.accounts import costs_table, losses_table, origins_table
 from qup.analysis.tables.arms import arms_table, benchmarks_table, contrasts_table
@@ -36,6 +36,7 @@ from qup.analysis.tables.tokens import segments_table, shifts_table, tokens_tabl
 from qup.analysis.tables.training import training_table
 from qup.errors import StoreError
 from qup.store import Store
+from qup.study import Study
 
 
 def build(folder: Path, store: Store, out: Path | None = None) -> Path:

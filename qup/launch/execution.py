@@ -17,7 +17,7 @@ from typing import Any
 from qup.config.fingerprint import digest, fields
 from qup.errors import Interrupted, QupError, StoreError
 from qup.launch.code import code_digest
-from qup.launch.jobs import Job
+from qup.launch.job import Job
 from qup.pipeline.context import Context
 from qup.pipeline.kinds import KINDS
 from qup.store import Artifact, Lease, Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,7 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         if ref in run:
             resources = resources_of(node.kind, node.view, first.cluster)
             to_run[ref] = Planned(node, resources, estimator.cost(node, resources), run[ref])
+    share_budget(to_run, first.study.max_oracle_usd)
     return Plan(
         study=first.study.name or "study",
         study_dir=study_dir,
@@ -199,6 +200,17 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         other_code=other_code,
         cluster=first.cluster.name,
     )
+
+
+def share_budget(to_run: dict[Ref, Planned], budget: float | None) -> None:
+    """Gives each stage that calls an Oracle its share of study.max_oracle_usd, by expected cost."""
+    if budget is None:
+        return
+    total = sum(planned.cost.oracle_usd for planned in to_run.values())
+    for ref, planned in to_run.items():
+        if hasattr(planned.node.view, "max_usd"):
+            share = budget * planned.cost.oracle_usd / total if total else budget
+            to_run[ref] = replace(planned, node=replace(planned.node, view=replace(planned.node.view, max_usd=share)))
 
 
 def check_budget(plan: Plan, first: Config) -> None:

@@ -1,24 +1,19 @@
-"""Studies on disk: what a name stands for, where its files are, and which artifacts it needs.
-
-A study lives in `<store>/studies/<name>/`; `<study.dir>/<name>` is a link that leads there.
-"""
+"""Registering a launch's study: whether its name is free, what it adds to, and where it is presented."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from qup.config.fingerprint import build, digest, fields, plain
+from qup.config.fingerprint import digest, fields, plain
 from qup.config.schema import Config
-from qup.errors import InputError, QupError
+from qup.errors import QupError
 from qup.launch.plan import Plan
 from qup.pipeline.graph import Ref
 from qup.store import Store
 from qup.store.store import write_json
+from qup.study import FILE, Cell, Study
 
 
 def study_dir_of(first: Config) -> Path:
@@ -26,9 +21,9 @@ def study_dir_of(first: Config) -> Path:
     return Store(first.store.dir).studies / (first.study.name or "study")
 
 
-def grid_identity(cells: Sequence[Config]) -> list[str]:
+def grid_identity(cells: Sequence[Config]) -> tuple[str, ...]:
     """What makes a grid this grid: its cells' settings, whatever files or commits they resolve to."""
-    return sorted({digest(fields(cell)) for cell in cells})
+    return tuple(sorted({digest(fields(cell)) for cell in cells}))
 
 
 def open_study(cells: Sequence[Config]) -> tuple[Path, list[Config]]:
@@ -38,23 +33,42 @@ def open_study(cells: Sequence[Config]) -> tuple[Path, list[Config]]:
     """
     first = cells[0]
     folder = study_dir_of(first)
-    record = read_study(folder)
-    if record is None or record["grid"] == grid_identity(cells):
+    study = Study.at(folder)
+    if study is None or study.grid == grid_identity(cells):
         return folder, list(cells)
     if not first.study.extend:
         raise QupError(
-            f"study.name={first.study.name}: another grid of {len(record['cells'])} cells has this name (see {folder}); "
+            f"study.name={first.study.name}: another grid of {len(study.cells)} cells has this name (see {folder}); "
             "choose another study.name, or add to it with study.extend=true"
         )
     known = set(grid_identity(cells))
-    earlier = [build(Config, entry["given"]) for entry in record["cells"]]
-    return folder, [cell for cell in earlier if digest(fields(cell)) not in known] + list(cells)
+    return folder, [cell for cell in study.given() if digest(fields(cell)) not in known] + list(cells)
 
 
-def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> None:
-    """Registers the study and links it from study.dir. `given` are the cells before names became content."""
-    write_json(plan.study_dir / "study.json", _record(plan, given, resolved), compact=True)
+def study_of(plan: Plan, given: Sequence[Config], resolved: Sequence[Config], folder: Path, *, dry_run: bool = False) -> Study:
+    """A plan's study. `given` are the cells before names became content."""
+    launched = {id(cell): plain(original) for cell, original in zip(resolved, given, strict=True)}
+    return Study(
+        name=plan.study,
+        cells=tuple(
+            Cell(cell.label, plain(cell.config), cell.stages, launched[id(cell.config)], cell.wanted, tuple(cell.merged))
+            for cell in plan.graph.cells
+        ),
+        store=plan.store.root,
+        folder=folder,
+        nodes={ref: tuple(node.inputs.values()) for ref, node in plan.graph.nodes.items()},
+        again={ref: _finished(plan.store, ref) for ref, planned in plan.to_run.items() if planned.replace},
+        grid=grid_identity(given),
+        dry_run=dry_run,
+    )
+
+
+def write_study(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> Study:
+    """Registers the study and links it from study.dir."""
+    study = study_of(plan, given, resolved, plan.study_dir)
+    study.save()
     link_study(Path(given[0].study.dir), plan.study_dir)
+    return study
 
 
 def write_dry(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> Path:
@@ -64,41 +78,14 @@ def write_dry(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -
     the dry run's lies beside it as `plan.dry.json`.
     """
     folder = Path(given[0].study.dir) / plan.study
-    if (folder / "study.json").exists() and not is_dry(folder):
+    there = Study.at(folder)
+    if there is not None and not there.dry_run:
         path = folder / "plan.dry.json"
     else:
         path = folder / "plan.json"
-        write_json(folder / "study.json", {**_record(plan, given, resolved), "dry_run": True}, compact=True)
+        study_of(plan, given, resolved, folder, dry_run=True).save()
     write_json(path, plan.as_json())
     return path
-
-
-def is_dry(folder: Path) -> bool:
-    """Whether a study's folder holds what a dry run wrote: nothing of it is registered or has run."""
-    record = read_study(folder)
-    return record is not None and bool(record.get("dry_run"))
-
-
-def _record(plan: Plan, given: Sequence[Config], resolved: Sequence[Config]) -> dict[str, Any]:
-    by_identity = {id(cell): plain(original) for cell, original in zip(resolved, given, strict=True)}
-    return {
-        "name": plan.study,
-        "store": str(plan.store.root),
-        "grid": grid_identity(given),
-        "cells": [
-            {
-                "label": cell.label,
-                "given": by_identity[id(cell.config)],
-                "config": plain(cell.config),
-                "stages": cell.stages,
-                "wanted": [str(ref) for ref in cell.wanted],
-                "merged": cell.merged,
-            }
-            for cell in plan.graph.cells
-        ],
-        "nodes": {str(ref): [str(parent) for parent in node.inputs.values()] for ref, node in plan.graph.nodes.items()},
-        "again": {str(ref): _finished(plan.store, ref) for ref, planned in plan.to_run.items() if planned.replace},
-    }
 
 
 def _finished(store: Store, ref: Ref) -> float | None:
@@ -116,8 +103,8 @@ def link_study(shown: Path, folder: Path) -> None:
         if link.readlink() == Path(target):
             return
         link.unlink()
-    elif link.is_dir() and {entry.name for entry in link.iterdir()} <= {"plan.json", "study.json"} and is_dry(link):
-        for name in ("plan.json", "study.json"):
+    elif link.is_dir() and {entry.name for entry in link.iterdir()} <= {"plan.json", FILE} and (there := Study.at(link)) and there.dry_run:
+        for name in ("plan.json", FILE):
             (link / name).unlink(missing_ok=True)
         link.rmdir()
     elif link.exists():
@@ -126,76 +113,3 @@ def link_study(shown: Path, folder: Path) -> None:
         link.symlink_to(target, target_is_directory=True)
     except FileExistsError:
         return
-
-
-def read_study(folder: Path) -> dict[str, Any] | None:
-    """The study's record, None where there is none."""
-    path = folder / "study.json"
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(f"{path}: not a study's record ({error}); move it away and launch again") from None
-    assert isinstance(record, dict)
-    return record
-
-
-def registered(store: Store) -> Iterator[dict[str, Any]]:
-    """The records of all studies that live in a store."""
-    for folder in sorted(store.studies.iterdir()) if store.studies.is_dir() else []:
-        record = read_study(folder)
-        if record is not None:
-            yield record
-
-
-def studies_in(shown: Path) -> list[Path]:
-    """The folders of the studies presented in a directory, dry runs among them, by name."""
-    return sorted(entry for entry in shown.iterdir() if (entry / "study.json").exists()) if shown.is_dir() else []
-
-
-def find_study(name: str, shown: Path = Path("multirun")) -> Path:
-    """The folder of a study given by name or path; InputError names those there are."""
-    for folder in (shown / name, Path(name)):
-        if (folder / "study.json").exists():
-            return folder.resolve()
-    there = [folder.name for folder in studies_in(shown)]
-    where = (
-        f"there are {', '.join(there)}"
-        if there
-        else "there is none: call qup where you launched, or name study.dir with --dir before the command"
-    )
-    raise InputError(f"study {name!r}: not found under {shown}/; {where}")
-
-
-def study_cells(record: dict[str, Any]) -> list[Config]:
-    """The resolved cells of a registered study."""
-    return [build(Config, entry["config"]) for entry in record["cells"]]
-
-
-def stage_refs(entry: Mapping[str, Any], name: str) -> list[Ref]:
-    """A registered cell's stages of one kind; under `evaluate_at`, the evaluations of weights kept on the way."""
-    found = entry["stages"].get(name)
-    keys = found.values() if isinstance(found, dict) else [found] if found else []
-    return [Ref.parse(key, "evaluate" if name == "evaluate_at" else name) for key in keys]
-
-
-def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:
-    """The same grid on `size` problems and benchmark problems, under a name of its own; it is waited for, here and on SLURM."""
-    made = []
-    for cell in cells:
-        problems = replace(cell.problems, limit=min(size, cell.problems.limit or size))
-        if problems.lab is not None:
-            problems = replace(problems, lab=replace(problems.lab, n=min(size, problems.lab.n)))
-        benchmarks = {
-            name: replace(benchmark, limit=min(size, benchmark.limit or size)) for name, benchmark in cell.evaluation.benchmarks.items()
-        }
-        made.append(
-            replace(
-                cell,
-                problems=problems,
-                evaluation=replace(cell.evaluation, benchmarks=benchmarks, dev={}),
-                study=replace(cell.study, name=f"{cell.study.name}-rehearsal", rehearse=None, extend=False, wait=True),
-            )
-        )
-    return made

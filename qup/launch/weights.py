@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from qup.launch.plan import Plan
-from qup.launch.registry import read_study, registered, stage_refs
 from qup.pipeline.graph import Ref
 from qup.store import Lease, Store
 from qup.store.artifact import PRUNED
 from qup.store.store import write_json
+from qup.study import Cell, Study, registered
 
 
 def let_go(store: Store, study_dir: Path, evaluation: Ref | None = None) -> list[Ref]:
@@ -27,11 +26,11 @@ def let_go(store: Store, study_dir: Path, evaluation: Ref | None = None) -> list
     Who registers a study looks for taken weights afterwards (`lost_weights`), and who takes weights marks them and looks
     at the registered studies after that. So one of the two sees the other, and nothing that is needed is taken.
     """
-    record = read_study(study_dir)
-    if record is None:
+    study = Study.at(study_dir)
+    if study is None:
         return []
-    asked = _decided(record, evaluation) if evaluation else {ref for ref, _ in _trained(record)}
-    kept = {ref for ref, entry in _trained(record) if _keeps(entry) == "all"}
+    asked = _decided(study, evaluation) if evaluation else {ref for ref, _ in _trained(study)}
+    kept = {ref for ref, cell in _trained(study) if _keeps(cell) == "all"}
     there = {ref for ref in asked - kept if _folders(store.path(*ref))}
     return [ref for ref in sorted(_free(store, there)) if _take(store, ref, partial(_free, store, {ref}))] if there else []
 
@@ -44,48 +43,47 @@ def lost_weights(plan: Plan) -> bool:
 
 def _free(store: Store, among: Collection[Ref]) -> set[Ref]:
     """Those that no registered study needs or keeps."""
-    return set(among).difference(*(_held(store, record, set(among)) for record in registered(store)))
+    return set(among).difference(*(_held(store, study, set(among)) for study in registered(store)))
 
 
-def _trained(record: Mapping[str, Any]) -> Iterator[tuple[Ref, dict[str, Any]]]:
+def _trained(study: Study) -> Iterator[tuple[Ref, Cell]]:
     """Each cell that trains, with its training."""
-    for entry in record["cells"]:
-        for ref in stage_refs(entry, "train"):
-            yield ref, entry
+    for cell in study.cells:
+        for stage in cell.refs("train"):
+            yield stage.ref, cell
 
 
-def _decided(record: Mapping[str, Any], evaluation: Ref) -> set[Ref]:
+def _decided(study: Study, evaluation: Ref) -> set[Ref]:
     """Trainings whose weights an evaluation may free: its own, and those it may turn out to be better than."""
-    own = {Ref.parse(parent) for parent in record["nodes"].get(str(evaluation), ())}
-    students = {_student(entry) for ref, entry in _trained(record) if ref in own and _keeps(entry) == "best"}
-    return {ref for ref, entry in _trained(record) if ref in own or (_keeps(entry) == "best" and _student(entry) in students)}
+    own = set(study.nodes.get(evaluation, ()))
+    students = {_student(cell) for ref, cell in _trained(study) if ref in own and _keeps(cell) == "best"}
+    return {ref for ref, cell in _trained(study) if ref in own or (_keeps(cell) == "best" and _student(cell) in students)}
 
 
-def _keeps(entry: Mapping[str, Any]) -> str:
-    return str(entry["config"]["store"].get("keep_weights", "all"))
+def _keeps(cell: Cell) -> str:
+    return str(cell.get("store.keep_weights", "all"))
 
 
-def _student(entry: Mapping[str, Any]) -> str:
-    return str(entry["config"]["model"]["name"])
+def _student(cell: Cell) -> str:
+    return str(cell.get("model.name"))
 
 
-def _held(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]:
+def _held(store: Store, study: Study, among: set[Ref]) -> set[Ref]:
     """Trainings whose weights a study has yet to evaluate, or keeps."""
-    held = {ref for ref, entry in _trained(record) if ref in among and _keeps(entry) == "all"}
-    for name, parents in record["nodes"].items():
-        ref = Ref.parse(name)
-        own = among.intersection(map(Ref.parse, parents)) if ref.kind == "evaluate" else set()
-        if own and _open(store, ref, record):
+    held = {ref for ref, cell in _trained(study) if ref in among and _keeps(cell) == "all"}
+    for ref, parents in study.nodes.items():
+        own = among.intersection(parents) if ref.kind == "evaluate" else set()
+        if own and _open(store, ref, study):
             held |= own
-    return held | (_best(store, record, among) & among) | _twins(store, record, among)
+    return held | (_best(store, study, among) & among) | _adoptable(store, study, among)
 
 
-def _twins(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]:
+def _adoptable(store: Store, study: Study, among: set[Ref]) -> set[Ref]:
     """Trainings that one of this study's may yet be adopted from: it is to run, on another stream of the same data."""
     streams = {}
-    for name, parents in record["nodes"].items():
-        if name.startswith("train/") and not store.exists(*Ref.parse(name)):
-            for parent in (ref for ref in map(Ref.parse, parents) if ref.kind == "stream"):
+    for ref, parents in study.nodes.items():
+        if ref.kind == "train" and not store.exists(*ref):
+            for parent in (parent for parent in parents if parent.kind == "stream"):
                 artifact = store.get_sound(*parent)
                 streams[parent.key] = artifact.digest if artifact is not None else ""
     found = set()
@@ -97,28 +95,28 @@ def _twins(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]
     return found
 
 
-def _best(store: Store, record: Mapping[str, Any], among: set[Ref]) -> set[Ref]:
+def _best(store: Store, study: Study, among: set[Ref]) -> set[Ref]:
     """The training with the highest total so far of each student of these, over the cells that keep the best; the first of equals."""
-    students = {_student(entry) for ref, entry in _trained(record) if ref in among}
+    students = {_student(cell) for ref, cell in _trained(study) if ref in among}
     found: dict[str, list[tuple[float, Ref]]] = {}
-    for ref, entry in _trained(record):
-        total = _total(store, entry) if _keeps(entry) == "best" and _student(entry) in students else None
+    for ref, cell in _trained(study):
+        total = _total(store, cell) if _keeps(cell) == "best" and _student(cell) in students else None
         if total is not None:
-            found.setdefault(_student(entry), []).append((total, ref))
+            found.setdefault(_student(cell), []).append((total, ref))
     return {max(entries, key=lambda one: one[0])[1] for entries in found.values()}
 
 
-def _open(store: Store, evaluation: Ref, record: Mapping[str, Any]) -> bool:
+def _open(store: Store, evaluation: Ref, study: Study) -> bool:
     """Whether an evaluation is still to be made, or made anew."""
-    stale = record.get("again", {}).get(str(evaluation))
+    stale = study.again.get(evaluation)
     if stale is None:
         return not store.exists(*evaluation)
     artifact = store.get_sound(*evaluation)
     return artifact is None or artifact.manifest.get("finished") == stale
 
 
-def _total(store: Store, entry: Mapping[str, Any]) -> float | None:
-    artifact = store.get_sound("evaluate", entry["stages"]["evaluate"])
+def _total(store: Store, cell: Cell) -> float | None:
+    artifact = store.get_sound("evaluate", cell.stages["evaluate"])
     if artifact is None:
         return None
     total = float(artifact.metrics["total"])

@@ -2,6 +2,6 @@
 
 from qup.store.artifact import Artifact, save_table
 from qup.store.lease import Lease
-from qup.store.store import Store, study_store
+from qup.store.store import Store
 
-__all__ = ["Artifact", "Lease", "Store", "save_table", "study_store"]
+__all__ = ["Artifact", "Lease", "Store", "save_table"]

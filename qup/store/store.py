@@ -9,7 +9,7 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -286,9 +286,3 @@ class Store:
                         continue
                     if artifact is not None:
                         yield artifact
-
-
-def study_store(folder: Path, record: Mapping[str, Any]) -> Store:
-    """The store a study's folder lies in; the one its record names where the folder was copied out of it."""
-    folder = folder.resolve()
-    return Store(folder.parent.parent if folder.parent.name == "studies" else record["store"])

@@ -147,15 +147,6 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def cell_config(store: Path, study: str, cell: str) -> dict[str, Any]:
-    """The full settings of a cell of a registered study; empty where they are not to be had."""
-    try:
-        record = json.loads((store / "studies" / study / "study.json").read_text())
-        return next((dict(entry["config"]) for entry in record["cells"] if entry["label"] == cell), {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
 def write_beside(path: Path, text: str) -> None:
     """Writes beside `path` and renames it there."""
     path.parent.mkdir(parents=True, exist_ok=True)

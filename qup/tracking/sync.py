@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from qup.config.fingerprint import build
 from qup.config.schema import Tracking
 from qup.errors import InputError
-from qup.store import Artifact, Store, study_store
+from qup.pipeline.graph import Ref
+from qup.store import Artifact, Store
+from qup.study import Cell, Study
 from qup.tracking.spec import HISTORY, Spec, flat, lines_of, read_history, run_id, spec_of, write_beside
 from qup.tracking.tracker import PATIENCE_S, end, follower_environment
 
@@ -48,15 +50,14 @@ def sync_study(folder: Path, console: Console) -> int:
 
     Raises InputError where the study was not launched with tracking.
     """
-    record = json.loads((folder / "study.json").read_text())
-    store = study_store(folder, record)
-    tracking = _tracking(record)
+    study = Study.load(folder)
+    tracking = _tracking(study)
     if tracking.name == "none":
         raise InputError(
-            f"{record['name']}: launched with tracking=none, so there is no project to sync to; launch it again with tracking=wandb"
+            f"{study.name}: launched with tracking=none, so there is no project to sync to; launch it again with tracking=wandb"
         )
     counts = {"sent": 0, "there already": 0, "failed": 0}
-    for run in _runs(record, store, tracking, folder):
+    for run in _runs(study, tracking):
         outcome = _sync(run, folder / "wandb" / run.spec.id)
         counts[outcome] += 1
         if outcome == "failed":
@@ -71,34 +72,30 @@ def sync_study(folder: Path, console: Console) -> int:
     return 1 if counts["failed"] else 0
 
 
-def _runs(record: Mapping[str, Any], store: Store, tracking: Tracking, folder: Path) -> list[_Run]:
+def _runs(study: Study, tracking: Tracking) -> list[_Run]:
     made: dict[str, _Run] = {}
-    for cell in record["cells"]:
-        labels = {
-            "study": record["name"],
-            "cell": cell["label"],
-            "model": cell["config"]["model"]["name"],
-            "stream": cell["config"]["stream"]["name"],
-        }
+    store = study.open_store()
+    for cell in study.cells:
+        labels = {"study": study.name, "cell": cell.label, "model": cell.get("model.name"), "stream": cell.get("stream.name")}
         for kind in ("train", "evaluate"):
-            key = cell["stages"].get(kind)
-            run = _run(store, tracking, kind, key, labels, cell["config"], cell["stages"]) if key else None
+            ref = cell.key(kind)
+            run = _run(store, tracking, ref, labels, cell) if ref else None
             if run is not None:
                 made.setdefault(run.spec.id, run)
-    report = _report_run(record, tracking, folder)
+    report = _report_run(study, tracking)
     return [*made.values(), *([report] if report is not None else [])]
 
 
-def _report_run(record: Mapping[str, Any], tracking: Tracking, folder: Path) -> _Run | None:
+def _report_run(study: Study, tracking: Tracking) -> _Run | None:
     """The study's table and figures; None where no report was built."""
-    report = folder / "report"
+    report = study.folder / "report"
     if not (report / "cells.csv").exists():
         return None
     from qup.tracking.replay import report_summary
 
-    config = {"cells": [cell["label"] for cell in record["cells"]]}
-    labels = {"study": record["name"], "cell": record["name"]}
-    spec = spec_of(tracking, identity=record["name"], kind="report", labels=labels, config=config)
+    config = {"cells": [cell.label for cell in study.cells]}
+    labels = {"study": study.name, "cell": study.name}
+    spec = spec_of(tracking, identity=study.name, kind="report", labels=labels, config=config)
     return _Run(spec, [], report_summary(report), report)
 
 
@@ -108,41 +105,41 @@ def track_report(folder: Path) -> None:
     What was not sent by then is sent by `qup sync`.
     """
     try:
-        record = json.loads((folder / "study.json").read_text())
-        tracking = _tracking(record)
-        run = _report_run(record, tracking, folder) if tracking.name != "none" else None
+        study = Study.load(folder)
+        tracking = _tracking(study)
+        run = _report_run(study, tracking) if tracking.name != "none" else None
         if run is not None and _sync(run, folder / "wandb" / run.spec.id, PATIENCE_S) == "failed":
             log.warning("W&B run %s was not sent; `qup sync` sends it", run.spec.id)
     except Exception as error:
         log.warning("the report of %s is not tracked: %s", folder.name, error)
 
 
-def _tracking(record: Mapping[str, Any]) -> Tracking:
-    return build(Tracking, record["cells"][0]["config"]["tracking"]) if record["cells"] else Tracking()
+def _tracking(study: Study) -> Tracking:
+    return build(Tracking, study.setting("tracking", {}))
 
 
-def _run(
-    store: Store, tracking: Tracking, kind: str, key: str, labels: Mapping[str, str], config: Mapping[str, Any], stages: Mapping[str, Any]
-) -> _Run | None:
+def _run(store: Store, tracking: Tracking, ref: Ref, labels: Mapping[str, str], cell: Cell) -> _Run | None:
     """One stage's run: from its artifact, or from what it has written so far."""
+    kind, key = ref
     artifact = store.get_sound(kind, key)
     identity = str(artifact.manifest.get("adopted_from") or key) if artifact is not None else key
-    spec = spec_of(tracking, identity=identity, kind=kind, labels=labels, config=config)
+    spec = spec_of(tracking, identity=identity, kind=kind, labels=labels, config=cell.config)
     if artifact is None:
         history = read_history(store.work(kind, key) / "steps.jsonl")
         return _Run(spec, history, {}) if history else None
     history = read_history(artifact.file("steps.jsonl")) if artifact.has("steps.jsonl") else []
     if tracking.artifacts:
-        spec = replace(spec, references=_references(store, artifact, kind, stages))
+        spec = replace(spec, references=_references(store, artifact, kind, cell))
     return _Run(spec, history, flat(artifact.metrics))
 
 
-def _references(store: Store, artifact: Artifact, kind: str, stages: Mapping[str, Any]) -> dict[str, str]:
+def _references(store: Store, artifact: Artifact, kind: str, cell: Cell) -> dict[str, str]:
     if kind != "train":
         return {}
     found = {f"model-{artifact.key}": str(artifact.path / "model")} if artifact.has("model") else {}
-    if stages.get("stream") and store.exists("stream", stages["stream"]):
-        found[f"dataset-{stages['stream']}"] = str(store.path("stream", stages["stream"]))
+    stream = cell.key("stream")
+    if stream and store.exists(*stream):
+        found[f"dataset-{stream.key}"] = str(store.path(*stream))
     return found
 
 

@@ -18,7 +18,8 @@ from qup.config.fingerprint import plain
 from qup.config.schema import Tracking
 from qup.config.views import EvaluateView, TrainView
 from qup.pipeline.context import Context
-from qup.tracking.spec import END, HISTORY, Spec, cell_config, flat, lines_of, spec_of, study_folder, write_beside
+from qup.study import config_of
+from qup.tracking.spec import END, HISTORY, Spec, flat, lines_of, spec_of, study_folder, write_beside
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def stage_tracker(kind: str, view: TrainView | EvaluateView, ctx: Context, *, st
         identity=ctx.key,
         kind=kind,
         labels=view.labels,
-        config=cell_config(store, ctx.study, view.labels.get("cell", "")) or plain(view),
+        config=config_of(store, ctx.study, view.labels.get("cell", "")) or plain(view),
         directory=study_folder(store, ctx.study),
         steps=steps,
     )

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from qup.analysis.report import build
 from qup.errors import InputError, StoreError
-from qup.launch.study import finish
+from qup.launch.results import finish
 from qup.store import Store
+from qup.study import Study
 from tests.analysis.world import ONE, World, build_study, content, lab_cells, reseal, told
 
 
@@ -115,9 +116,9 @@ def test_another_users_folder_is_a_clear_error(tmp_path) -> None:
 def test_a_place_that_is_no_folder_is_a_clear_error(tmp_path) -> None:
     folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft",))))
     (tmp_path / "file").write_text("")
-    for make in (build, partial(finish, console=Console(quiet=True))):
+    for make in (partial(build, folder, store), partial(finish, Study.load(folder), Console(quiet=True))):
         with pytest.raises(StoreError, match="--out"):
-            make(folder, store, out=tmp_path / "file")
+            make(out=tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pyarrow as pa
 from qup.analysis.findings.survey import survey
 from qup.analysis.page.render import render
 from qup.analysis.report import all_tables, pictures
-from qup.analysis.results.study import Shelf, Study
+from qup.analysis.results.shelf import Shelf
 from qup.config.fingerprint import plain
 from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model, Selection, Trainer
 from qup.pipeline import Graph, Node, build_graph
@@ -25,6 +25,7 @@ from qup.records import ALIGNED, CANDIDATES, LOSSES, RESPONSES, RETENTION, SCORE
 from qup.records import TOKENS as TOKEN_TABLE
 from qup.store import Store, save_table
 from qup.store.store import Record, write_json
+from qup.study import Study
 from tests.helpers.cells import cell
 
 REWARD = {"slm_rft": 1.47, "oracle_refined": 1.70, "oracle_synthesized": 1.88, "style_aligned": 1.60, "numina_subset": 1.78}

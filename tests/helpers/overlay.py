@@ -52,10 +52,10 @@ CELLS = '''"""The recordings' table."""
 
 def cells_table(study, store):
     rows = []
-    for cell in study["cells"]:
-        key = cell["stages"].get("evaluate")
+    for cell in study.cells:
+        key = cell.stages.get("evaluate")
         artifact = store.get("evaluate", key)
-        rows.append({"cell": cell["label"], "label": cell["label"], "total": artifact.metrics["total"] if artifact else None})
+        rows.append({"cell": cell.label, "label": cell.label, "total": artifact.metrics["total"] if artifact else None})
     return rows
 
 
@@ -85,7 +85,7 @@ import sys
 from qup.config.fingerprint import build
 from qup.config.schema import Config
 from qup.errors import QupError
-from qup.launch.study import launch
+from qup.launch.launch import launch
 
 cells = [build(Config, cell) for cell in json.load(open(sys.argv[1]))]
 try:
@@ -115,7 +115,7 @@ class Overlay:
         shutil.copy(ROOT / "tests" / "helpers" / "recording_stage.py", stages / "recording.py")
         for kind in KINDS.values():
             (stages / f"{kind.name}.py").write_text((SHARDED if kind.sharded else PLAIN).format(kind=kind.name))
-        (self.root / "qup" / "analysis" / "cells.py").write_text(CELLS)
+        (self.root / "qup" / "analysis" / "results" / "cells.py").write_text(CELLS)
         (self.root / "qup" / "analysis" / "report.py").write_text(REPORT)
         (self.root / "launch_cells.py").write_text(SCRIPT)
         self._light_zygote()
@@ -123,10 +123,10 @@ class Overlay:
 
     def _light_zygote(self) -> None:
         """Recordings need none of the heavy libraries that stages do."""
-        path = self.root / "qup" / "launch" / "zygote.py"
+        path = self.root / "qup" / "launch" / "local" / "zygote.py"
         text = path.read_text()
         start, end = text.index("PRELOAD = ("), text.index(")\n", text.index("PRELOAD = ("))
-        path.write_text(text[:start] + 'PRELOAD = ("pyarrow.parquet", "qup.launch.run"' + text[end:])
+        path.write_text(text[:start] + 'PRELOAD = ("pyarrow.parquet", "qup.launch.process"' + text[end:])
 
     @property
     def store(self) -> Path:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from qup.config.schema import Oracle, Resources
-from qup.launch.credentials import missing_keys
 from qup.launch.plan import make_plan
+from qup.launch.preflight.credentials import missing_keys
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay
 

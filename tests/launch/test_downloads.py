@@ -6,8 +6,8 @@ import pytest
 
 from qup.config.schema import Benchmark, Evaluation, Model, Oracle, Problems
 from qup.errors import QupError
-from qup.launch.downloads import Wanted, download, wanted
 from qup.launch.plan import make_plan
+from qup.launch.preflight.downloads import Wanted, download, wanted
 from tests.helpers.cells import cell
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

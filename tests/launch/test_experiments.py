@@ -12,7 +12,7 @@ from rich.console import Console
 from qup.config.compose import Composer
 from qup.config.door import CONF
 from qup.config.sweeps import expand
-from qup.launch.study import launch
+from qup.launch.launch import launch
 
 EXPERIMENTS = sorted(path.relative_to(CONF / "experiment").with_suffix("").as_posix() for path in (CONF / "experiment").rglob("*.yaml"))
 GIVEN = {"mawps_smollm2"}

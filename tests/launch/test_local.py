@@ -14,8 +14,8 @@ from rich.console import Console
 from qup.cli import main
 from qup.config.schema import Study
 from qup.errors import StoreError
-from qup.launch import study
-from qup.launch.local import _status_in_words
+from qup.launch.local import run
+from qup.launch.local.scheduler import _status_in_words
 from qup.launch.plan import make_plan
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay
@@ -285,7 +285,7 @@ def test_stages_run_the_code_that_planned_them_wherever_the_command_was_given(ov
 
 def test_a_stage_that_could_not_write_why_it_failed_is_told_from_others_by_the_full_disk(tmp_path, monkeypatch):
     assert _status_in_words(1, tmp_path) == "ended with status 1; see its log"
-    monkeypatch.setattr("qup.launch.local.shutil.disk_usage", lambda path: type("usage", (), {"free": 0}))
+    monkeypatch.setattr("qup.launch.local.scheduler.shutil.disk_usage", lambda path: type("usage", (), {"free": 0}))
     assert f"the disk of {tmp_path} is full" in _status_in_words(1, tmp_path)
     assert "killed by SIGKILL" in _status_in_words(-9, tmp_path)
 
@@ -293,10 +293,10 @@ def test_a_stage_that_could_not_write_why_it_failed_is_told_from_others_by_the_f
 def test_a_store_that_spoils_whatever_is_written_is_an_error_in_the_end(tmp_path, monkeypatch):
     plan = make_plan([cell("base")], tmp_path / "study")
     plan.to_run.clear()
-    monkeypatch.setattr(study, "make_plan", lambda resolved, folder: plan)
-    monkeypatch.setattr(study, "_unreadable", lambda plan: [("evaluate", "k")])
+    monkeypatch.setattr(run, "make_plan", lambda resolved, folder: plan)
+    monkeypatch.setattr(run, "_unreadable", lambda plan: [("evaluate", "k")])
     with pytest.raises(StoreError, match="corrupt again and again"):
-        study.run_here(plan, [cell("base")], cell("base"), Console(quiet=True))
+        run.run_here(plan, [cell("base")], Console(quiet=True))
 
 
 def test_weights_that_are_not_kept_go_before_the_next_training(overlay):

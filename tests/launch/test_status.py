@@ -1,19 +1,20 @@
 """What `qup status` says below its table."""
 
-import json
+from pathlib import Path
 
 import pytest
 
 from qup.cli import main
 from qup.launch.registry import link_study
-from qup.launch.states import Look, StageStatus
-from qup.launch.status import MOST_NOTES, notes
+from qup.launch.status import StageStatus, StudyStatus
+from qup.launch.watch import MOST_NOTES, notes
 from qup.pipeline.graph import Ref
 from qup.store import Store
+from qup.study import Cell, Study
 
 
-def look(*statuses: StageStatus) -> Look:
-    return Look({"name": "test", "cells": []}, {status.ref: status for status in statuses})
+def look(*statuses: StageStatus) -> StudyStatus:
+    return StudyStatus(Study("test", (), Path("store"), Path("store/studies/test")), {status.ref: status for status in statuses})
 
 
 def test_what_failed_stands_before_what_was_cancelled_for_it_however_many_these_are() -> None:
@@ -50,11 +51,9 @@ def test_without_a_name_status_says_what_studies_there_are(tmp_path, capsys) -> 
     store = Store(tmp_path / "store")
     (store.root / "evaluate" / "k1").mkdir(parents=True)
     (store.root / "evaluate" / "k1" / "manifest.json").write_text("{}")
-    cells = [{"label": "a", "wanted": ["evaluate/k1"]}, {"label": "b", "wanted": ["evaluate/k2"]}]
+    cells = tuple(Cell(label, {}, {}, wanted=(Ref("evaluate", key),)) for label, key in (("a", "k1"), ("b", "k2")))
     for folder, dry in ((store.studies / "real", False), (tmp_path / "multirun" / "tried", True)):
-        folder.mkdir(parents=True)
-        record = {"name": folder.name, "store": str(store.root), "cells": cells, "dry_run": dry}
-        (folder / "study.json").write_text(json.dumps(record))
+        Study(folder.name, cells, store.root, folder, dry_run=dry).save()
     link_study(tmp_path / "multirun", store.studies / "real")
     for command in (["--dir", str(tmp_path / "multirun"), "status"], ["status", "--dir", str(tmp_path / "multirun")]):
         with pytest.raises(SystemExit) as ended:

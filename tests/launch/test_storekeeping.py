@@ -7,7 +7,7 @@ import pytest
 
 from qup.config.schema import Study
 from qup.errors import InputError
-from qup.launch.storekeeping import find_artifact
+from qup.launch.commands.store import find_artifact
 from qup.store import Store
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay

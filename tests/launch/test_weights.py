@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from qup import study as studies
 from qup.config.schema import Study
-from qup.launch import study, weights
+from qup.launch import launch, weights
 from qup.launch.plan import Plan, make_plan
-from qup.launch.registry import read_study, study_cells, write_study
+from qup.launch.registry import write_study
 from qup.launch.weights import let_go, lost_weights
 from qup.pipeline.graph import Ref
 from qup.store import Lease
@@ -32,8 +33,6 @@ def plan(tmp_path: Path) -> Plan:
 
 def registered_as(tmp_path: Path, folder: Path, keep: str, **changes: object) -> Plan:
     """The night's cells, registered as the study of that folder with `store.keep_weights=keep`."""
-    record = read_study(tmp_path / "store" / "studies" / "night")
-    assert record is not None
     cells = [
         replace(
             cell,
@@ -41,7 +40,7 @@ def registered_as(tmp_path: Path, folder: Path, keep: str, **changes: object) ->
             study=Study(name=folder.name, dir=str(tmp_path / "multirun")),
             **changes,
         )
-        for cell in study_cells(record)
+        for cell in studies.Study.load(tmp_path / "store" / "studies" / "night").configs()
     ]
     made = make_plan(cells, folder)
     write_study(made, cells, cells)
@@ -124,9 +123,8 @@ def test_weights_go_with_the_evaluation_that_decides_about_them(plan: Plan, tmp_
 def test_weights_that_another_study_has_yet_to_evaluate_are_left(plan: Plan) -> None:
     cell = next(cell for cell in plan.graph.cells if "train" in cell.stages)
     other = plan.store.studies / "other"
-    other.mkdir()
-    evaluate = "evaluate/" + "0" * 20
-    (other / "study.json").write_text(json.dumps({"cells": [], "nodes": {evaluate: [f"train/{cell.stages['train']}"]}}))
+    nodes = {Ref("evaluate", "0" * 20): (Ref("train", cell.stages["train"]),)}
+    studies.Study("other", (), plan.store.root, other, nodes).save()
     assert len(again(plan, "none")) == 3
     assert _kept(plan) == {cell.label}
     shutil.rmtree(other)
@@ -145,10 +143,8 @@ def test_weights_that_another_study_keeps_are_left(plan: Plan, tmp_path: Path) -
 def test_weights_whose_evaluation_is_to_be_made_anew_are_left(plan: Plan) -> None:
     evaluations = _evaluations(plan)
     registered_as(plan.store.root.parent, plan.study_dir, "none")
-    record = read_study(plan.study_dir)
-    assert record is not None
     label, ref = next(iter(evaluations.items()))
-    (plan.study_dir / "study.json").write_text(json.dumps(record | {"again": {str(ref): 1.0}}))
+    replace(studies.Study.load(plan.study_dir), again={ref: 1.0}).save()
     assert len(let_go(plan.store, plan.study_dir)) == 3
     assert _kept(plan) == {label}
     manifest = plan.store.path(*ref) / "manifest.json"
@@ -200,9 +196,9 @@ def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(
         let_go(plan.store, plan.study_dir)
         return write_study(*args)
 
-    monkeypatch.setattr(study, "write_study", just_before)
-    monkeypatch.setattr(study, "run_here", lambda plan, *rest: ran.append(plan) or study.Outcome(0))
-    study.launch(cells, console=Console(quiet=True))
+    monkeypatch.setattr(launch, "write_study", just_before)
+    monkeypatch.setattr(launch, "run_here", lambda plan, *rest: (0, ran.append(plan) or ()))
+    launch.launch(cells, console=Console(quiet=True))
     assert sum(ref.kind == "train" for ref in ran[0].to_run) == 4
     assert all(planned.replace for ref, planned in ran[0].to_run.items() if ref.kind == "train")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qup.launch.run import NO_STORE
+from qup.launch.process import NO_STORE
 from tests.helpers.overlay import Overlay
 from tests.helpers.slurm_cluster import Cluster
 from tests.slurm.conftest import SMALL, grid

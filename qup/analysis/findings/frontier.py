@@ -11,8 +11,8 @@ import numpy as np
 from qup.analysis.findings.contrasts import Contrast, Outcomes, adjusted, apart, contrast
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.results.arms import Group, Run
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
-from qup.analysis.results.study import Shelf
 from qup.analysis.statistics.estimates import Estimate
 
 ENDS = ("reward", "perplexity")

@@ -12,8 +12,8 @@ from qup.analysis.findings.contrasts import Outcomes
 from qup.analysis.results.arms import Run
 from qup.analysis.results.fitting import Fitting
 from qup.analysis.results.outcomes import Outcome, difference
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import Streams, number, perplexity
-from qup.analysis.results.study import Shelf
 from qup.analysis.statistics.estimates import SEEDS_FOR_RECIPE, Estimate, bootstrap, coefficients, estimate
 from qup.analysis.statistics.means import combined, mean_of, unknown
 

@@ -17,9 +17,10 @@ from qup.analysis.results.cells import Row, rows_of
 from qup.analysis.results.mechanism import Curve, Segments, Shift, TokenTable, curve, one_of_each, segments, shift, token_table
 from qup.analysis.results.outcomes import Outcome, load_outcome
 from qup.analysis.results.provenance import Cost, Loss, Origin, costs, losses, origins, reached
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import Streams, number
-from qup.analysis.results.study import Shelf, Study
 from qup.analysis.statistics.correlation import Correlation, spearman
+from qup.study import Study
 
 T = TypeVar("T")
 

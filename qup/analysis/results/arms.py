@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qup.analysis.results.study import Cell, Study
+from qup.study import Cell, Study
 
 SEEDS = ("model.lab.seed", "rollouts.sampling.seed", "selection.seed", "oracle.seed", "trainer.seed", "evaluation.sampling.seed", "seed")
 """What a replicate may differ in."""

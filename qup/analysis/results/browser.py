@@ -12,8 +12,8 @@ import pyarrow as pa
 from rapidfuzz.distance import Levenshtein
 
 from qup.analysis.results.arms import Run
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import Streams
-from qup.analysis.results.study import Shelf
 from qup.draws import bits
 from qup.errors import CorruptArtifact
 from qup.store import Artifact, rows

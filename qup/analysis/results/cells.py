@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qup.analysis.results.fitting import cell_means
-from qup.analysis.results.study import Cell, Shelf, Study
+from qup.analysis.results.shelf import Shelf
 from qup.store import Store
+from qup.study import Cell, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +28,11 @@ COMPATIBILITY = ("ppl", "ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4", "nll_per_char", 
 UTILITY = ("total", "total_pooled")
 
 
-def cells_table(record: Mapping[str, Any], store: Store) -> list[Row]:
-    """One row a cell of a study's record (study.json), in its order; None where a value does not apply or is not there.
+def cells_table(study: Study, store: Store) -> list[Row]:
+    """One row a cell of a study, in its order; None where a value does not apply or is not there.
 
     The column `missing` names the stages whose results are not in the store.
     """
-    study = Study.of(record)
     return rows_of(study, Shelf(store))
 
 

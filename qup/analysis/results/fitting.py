@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import Streams, StreamScores
-from qup.analysis.results.study import Cell, Shelf
 from qup.analysis.statistics.estimates import Estimate
 from qup.analysis.statistics.means import mean_of, unknown
+from qup.study import Cell
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qup.analysis.results.arms import Run
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import QUARTERS, number
-from qup.analysis.results.study import Shelf
 from qup.analysis.statistics.estimates import Estimate
 from qup.analysis.statistics.means import exponential, ratio_of, shifted, unknown
 from qup.errors import CorruptArtifact

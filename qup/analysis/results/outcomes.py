@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.analysis.results.study import Shelf
+from qup.analysis.results.shelf import Shelf
 from qup.store import Artifact
 
 DRAWN = {

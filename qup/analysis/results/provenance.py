@@ -8,9 +8,10 @@ from typing import Any
 
 from qup.analysis.results.arms import Run
 from qup.analysis.results.outcomes import Outcome
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
-from qup.analysis.results.study import Shelf, Study
 from qup.store import Artifact
+from qup.study import Study
 
 ORDER = (
     "problems", "student", "reward_model", "rollouts", "solvable", "candidates", "accept", "aligned", "stream", "reward", "perplexity",

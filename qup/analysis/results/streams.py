@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qup.analysis.results.study import Cell, Shelf
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.statistics.estimates import Estimate
 from qup.analysis.statistics.means import combined, exponential, log_ratio_difference, mean_of, ratio_of, unknown
+from qup.study import Cell
 
 QUARTERS = ("ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4")
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from qup.analysis.figures.picture import log_axis
 from qup.analysis.findings.survey import survey
 from qup.analysis.report import pictures
-from qup.analysis.results.study import Shelf, Study
+from qup.analysis.results.shelf import Shelf
+from qup.study import Study
 from tests.analysis.world import ONE, World, build_study, lab_cells
 
 

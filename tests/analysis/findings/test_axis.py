@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from qup.analysis.findings.survey import AxisPoint, survey
 from qup.analysis.report import build, pictures
-from qup.analysis.results.study import Shelf, Study
+from qup.analysis.results.shelf import Shelf
 from qup.config.compose import Composer
 from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model
 from qup.config.sweeps import expand
+from qup.study import Study
 from tests.analysis.world import World, build_study, content
 from tests.helpers.cells import cell
 

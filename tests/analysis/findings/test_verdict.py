@@ -24,9 +24,10 @@ from qup.analysis.findings.verdict import (
     over_students,
 )
 from qup.analysis.findings.wording import causal, finding, headline, scope
-from qup.analysis.results.study import Shelf, Study
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.statistics.estimates import Components, Estimate, of_components
 from qup.analysis.statistics.means import unknown
+from qup.study import Study
 from tests.analysis.world import World, build_study, lab_cells, reseal
 
 

@@ -8,7 +8,7 @@ import math
 from rich.console import Console
 
 from qup.analysis.results.cells import cells_table, show_cells, text, write_cells_csv
-from qup.launch.registry import read_study
+from qup.study import Study
 
 COLUMNS = [
     "model",
@@ -64,15 +64,11 @@ def test_the_table_of_cells_has_the_promised_columns(lab) -> None:
     assert all(row["objective"] == row["source"] == row["ppl"] == "" for row in base)
     assert all(row["total"] for row in rows)
     assert {row["missing"] for row in rows} == {""}
-    record = read_study(folder)
-    assert record is not None
-    assert len(cells_table(record, store)) == 22
+    assert len(cells_table(Study.load(folder), store)) == 22
 
 
 def test_the_table_fits_a_terminal(lab, capsys) -> None:
-    record = read_study(lab[0])
-    assert record is not None
-    show_cells(cells_table(record, lab[1]), Console(width=120))
+    show_cells(cells_table(Study.load(lab[0]), lab[1]), Console(width=120))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 23
     assert max(map(len, lines)) <= 120

@@ -15,9 +15,9 @@ import pytest
 from qup.analysis.findings.survey import survey
 from qup.analysis.results import fitting
 from qup.analysis.results.cells import cells_table
-from qup.analysis.results.study import Shelf, Study
-from qup.launch.registry import read_study
+from qup.analysis.results.shelf import Shelf
 from qup.store import Store
+from qup.study import Study
 from tests.analysis.world import World, build_study, lab_cells, reseal
 
 ARMS = ("slm_rft", "oracle_refined")
@@ -56,9 +56,7 @@ def test_a_trace_too_long_in_one_arm_is_left_out_of_every_arms_mean(study: tuple
             assert one.rewards["lab_steps"].value == pytest.approx(common[one.run.arm.stream])
             assert one.left_out == {"lab_outcome": 1, "lab_steps": FULL + 1}
     assert any(f"mean rewards by lab_steps leave out {FULL + 1} problems in every arm" in fault for fault in found.faults)
-    record = read_study(folder)
-    assert record is not None
-    for row in cells_table(record, store):
+    for row in cells_table(Study.load(folder), store):
         if row["stream"] == "base":
             assert row["reward_lab_steps"] is row["unscored_lab_steps"] is None
         else:
@@ -74,10 +72,8 @@ def test_where_every_trace_has_a_score_none_is_read(tmp_path: Path, monkeypatch:
         manifest["metrics"] |= {"n_unfit": 0, "mean": 0.25}
         path.write_text(json.dumps(manifest))
     monkeypatch.setattr(fitting, "Streams", None)
-    record = read_study(folder)
-    assert record is not None
     assert len(rewards) == 4
-    assert {row["reward_lab_steps"] for row in cells_table(record, store) if row["stream"] != "base"} == {0.25}
+    assert {row["reward_lab_steps"] for row in cells_table(Study.load(folder), store) if row["stream"] != "base"} == {0.25}
 
 
 def _noted(store: Store, key: str, **metrics: Any) -> None:

@@ -12,10 +12,11 @@ import pytest
 from qup.analysis.findings.survey import survey
 from qup.analysis.page.render import render
 from qup.analysis.report import all_tables, build
-from qup.analysis.results.study import Shelf, Study
+from qup.analysis.results.shelf import Shelf
 from qup.analysis.tables.published_figures import is_paper
 from qup.analysis.tables.table import tex
 from qup.config.schema import Selection
+from qup.study import Study
 from tests.analysis.world import ONE, SURPRISE, World, build_study, content, lab_cells
 
 

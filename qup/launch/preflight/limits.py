@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from qup.config.schema import Cluster, Resources
 from qup.errors import ConfigError, Fault
-from qup.launch.machine import parse_memory
-from qup.launch.slurm_commands import Partition, parse_minutes
+from qup.launch.slurm.commands import Partition
+from qup.launch.units import parse_memory, parse_minutes
 
 
 def check_limits(cluster: Cluster, used: Mapping[str, Resources], partitions: Iterable[Partition]) -> None:

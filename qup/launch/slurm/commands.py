@@ -12,6 +12,7 @@ from pathlib import Path
 import tenacity
 
 from qup.errors import QupError
+from qup.launch.units import parse_minutes
 
 AWAY = (
     "Unable to contact slurm controller",
@@ -81,27 +82,6 @@ class QueueJob:
     @property
     def alive(self) -> bool:
         return self.state.split()[0] not in TERMINAL
-
-
-def parse_minutes(text: str) -> float:
-    """Minutes of a SLURM time string: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
-    text = text.strip()
-    if text in ("infinite", "UNLIMITED", "n/a"):
-        return float("inf")
-    days, dash, rest = text.rpartition("-")
-    try:
-        parts = [int(part) for part in rest.split(":")]
-        if dash:
-            hours, minutes, seconds = [*parts, 0, 0][:3]
-            return int(days) * 1440 + hours * 60 + minutes + seconds / 60
-        if len(parts) == 1:
-            return float(parts[0])
-        if len(parts) == 2:
-            return parts[0] + parts[1] / 60
-        hours, minutes, seconds = parts
-        return hours * 60 + minutes + seconds / 60
-    except ValueError:
-        raise QupError(f"time {text!r}: write minutes, or [days-]hours:minutes:seconds, for example 2-12:00:00") from None
 
 
 class Slurm:

@@ -8,12 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from qup.config.fingerprint import fields
-from qup.config.schema import Config
-from qup.launch.cells import find_cell
 from qup.launch.code import code_digest
-from qup.launch.registry import study_cells
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
-from qup.store import Artifact, Store, study_store
+from qup.store import Artifact, Store
+from qup.study import find_cell
 
 SHOWN = 6
 """Differences shown for one stage."""
@@ -21,12 +19,11 @@ SHOWN = 6
 
 def explain(study: str | None, shown: Path, cell: str, console: Console) -> int:
     """One line a stage of the cell, in order; a missing one with what tells it from its nearest stored relative."""
-    folder, record, entry = find_cell(cell, study, shown)
-    cells: list[Config] = study_cells(record)
-    graph = build_graph(cells)
-    store = study_store(folder, record)
-    number = next(i for i, made in enumerate(graph.cells) if made.label == entry["label"])
-    console.print(f"[bold]{entry['label']}[/] in {record['name']} ({folder})", highlight=False, soft_wrap=True)
+    found, entry = find_cell(cell, study, shown)
+    graph = build_graph(found.configs())
+    store = found.open_store()
+    number = next(i for i, made in enumerate(graph.cells) if made.label == entry.label)
+    console.print(f"[bold]{entry.label}[/] in {found.name} ({found.folder})", highlight=False, soft_wrap=True)
     near = _by_kind(store)
     for ref, node in graph.nodes.items():
         if number not in graph.users.get(ref, ()):

@@ -80,13 +80,3 @@ class Board:
                 taken[stage.ref.kind] = taken.get(stage.ref.kind, 0.0) + stage.ended - stage.began
                 planned[stage.ref.kind] = planned.get(stage.ref.kind, 0.0) + stage.expected_s
         return {kind: taken[kind] / planned[kind] for kind in planned}
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
@@ -13,16 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from qup.launch.progress import Board, StageState, duration
+from qup.launch.local.board import Board, StageState
+from qup.launch.units import duration
 
 LINE_EVERY_S = 15.0
-FILE_WIDTH = 200
-"""Columns where nobody's terminal sets a width."""
-
-
-def make_console() -> Console:
-    """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
-    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
 
 
 class Display:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qup.launch.batches import Unit
+from qup.launch.slurm.arrays import Unit
 from qup.pipeline.graph import Ref
 from qup.store import Store
 from qup.store.store import write_json

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from qup.errors import CorruptArtifact, InputError
-from qup.launch.registry import registered
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
 from qup.store.lease import holder_is_dead, read_lease
+from qup.study import registered
 
 _KEY = re.compile(r"[0-9a-f]{20}")
 _ENTRY = re.compile(r"\.?(trash\.)*[0-9a-f]{20}(\..+)?")
@@ -89,7 +89,7 @@ def verify_artifacts(store: Store, console: Console) -> int:
 
 def needed_refs(store: Store) -> set[Ref]:
     """What registered studies name, results and everything above them."""
-    return {Ref.parse(name) for record in registered(store) for name in record["nodes"]}
+    return {ref for study in registered(store) for ref in study.nodes}
 
 
 def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:

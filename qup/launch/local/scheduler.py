@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import select
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from qup.errors import QupError
 from qup.launch.costs import gpu_count
-from qup.launch.display import Display
-from qup.launch.jobs import job_of
-from qup.launch.machine import Machine, parse_memory, this_machine
+from qup.launch.job import job_of
+from qup.launch.local.board import Board, StageState
+from qup.launch.local.display import Display
+from qup.launch.local.machine import Machine, this_machine
+from qup.launch.local.zygote import Zygote
 from qup.launch.plan import Plan
-from qup.launch.progress import Board, StageState
-from qup.launch.run import CORRUPT, INTERRUPTED, OUTCOMES, read_failure
+from qup.launch.process import CORRUPT, INTERRUPTED, OUTCOMES, read_failure
+from qup.launch.units import parse_memory
 from qup.pipeline.graph import Ref
 
 GRACE_S = 8.0
@@ -33,68 +29,6 @@ FULL_BYTES = 1 << 20
 """Less is taken for a full disk."""
 
 HOW = {status: outcome for outcome, status in OUTCOMES.items()}
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Zygote:
-    """The launcher's end of qup.launch.zygote."""
-
-    def __init__(self, log: Path) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        env = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
-        # stages run the code that planned them, wherever the command was given
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        self._log = log.open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "qup.launch.zygote"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=env,
-            start_new_session=True,
-        )
-        self._pending = b""
-
-    def send(self, message: dict[str, Any]) -> None:
-        """One request; raises QupError where the zygote is gone."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write((json.dumps(message) + "\n").encode())
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise self._gone() from None
-
-    def receive(self, timeout: float) -> list[dict[str, Any]]:
-        """What has been answered within `timeout` seconds; raises QupError where the zygote is gone."""
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
-        if not ready:
-            return []
-        data = os.read(self.process.stdout.fileno(), 1 << 16)
-        if not data:
-            raise self._gone()
-        self._pending += data
-        *lines, self._pending = self._pending.split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def _gone(self) -> QupError:
-        return QupError(
-            f"the process that starts stages ended unexpectedly (out of memory, perhaps), and the stages with it; see {self._log.name}. "
-            "The same command goes on from here"
-        )
-
-    def close(self) -> None:
-        """Ends the zygote and, with it, whatever still runs below it."""
-        if self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._log.close()
 
 
 class LocalRun:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from qup.launch.jobs import Job
-from qup.launch.run import INTERRUPTED, StopFlag, log_to_stderr, run_follower, run_job
+from qup.launch.job import Job
+from qup.launch.process import INTERRUPTED, StopFlag, log_to_stderr, run_follower, run_job
 
 REQUEUE_WAIT_S = 120
 """Seconds within which SLURM takes a requeued job off its node."""

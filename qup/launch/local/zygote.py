@@ -1,6 +1,6 @@
 """A process that imports the heavy libraries once and forks a child for each stage.
 
-`python -m qup.launch.zygote` reads one JSON object a line: {"run": id, "job": path, "log": path, "env": {…}} or
+`python -m qup.launch.local.zygote` reads one JSON object a line: {"run": id, "job": path, "log": path, "env": {…}} or
 {"signal": number, "pid": pid}; it answers {"ready": true}, {"started": id, "pid": pid}, {"ended": id, "status": n},
 where a status below zero is minus the number of the signal that killed the child.
 
@@ -17,10 +17,15 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+
+from qup.errors import QupError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 PRELOAD = (
     "numpy",
@@ -28,7 +33,7 @@ PRELOAD = (
     "torch",
     "transformers.models.llama.modeling_llama",
     "transformers.models.auto.modeling_auto",
-    "qup.launch.run",
+    "qup.launch.process",
     "qup.stages.rollouts",
     "qup.stages.candidates",
     "qup.stages.perplexity",
@@ -73,7 +78,7 @@ def child(request: dict[str, Any]) -> NoReturn:
         os.dup2(null, 0)
         os.environ.update(request["env"])
         signal.set_wakeup_fd(-1)
-        from qup.launch.run import log_to_stderr, run_job
+        from qup.launch.process import log_to_stderr, run_job
 
         log_to_stderr()
         status = run_job(Path(request["job"]), tell=True)
@@ -96,6 +101,66 @@ def reap(children: dict[int, int]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             say({"ended": children.pop(pid), "status": code})
+
+
+class Zygote:
+    """The launcher's end."""
+
+    def __init__(self, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        env = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+        # stages run the code that planned them, wherever the command was given
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        self._log = log.open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "qup.launch.local.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=env,
+            start_new_session=True,
+        )
+        self._pending = b""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One request; raises QupError where the zygote is gone."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write((json.dumps(message) + "\n").encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def receive(self, timeout: float) -> list[dict[str, Any]]:
+        """What has been answered within `timeout` seconds; raises QupError where the zygote is gone."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+        if not ready:
+            return []
+        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        if not data:
+            raise self._gone()
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _gone(self) -> QupError:
+        return QupError(
+            f"the process that starts stages ended unexpectedly (out of memory, perhaps), and the stages with it; see {self._log.name}. "
+            "The same command goes on from here"
+        )
+
+    def close(self) -> None:
+        """Ends the zygote and, with it, whatever still runs below it."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs one stage from its frozen job: `python -m qup.launch.run JOB.json [--worker i/W]`.
+"""Runs one stage from its frozen job: `python -m qup.launch.process JOB.json [--worker i/W]`.
 
 The same code path serves the local launcher's forked children and SLURM's jobs.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from qup.errors import CorruptArtifact, Interrupted, LeaseLost, QupError
 from qup.launch.execution import check_packages, execute, execute_follower, execute_worker
-from qup.launch.jobs import Job
+from qup.launch.job import Job
 from qup.launch.weights import let_go
 from qup.store import Store
 from qup.store.store import write_json
@@ -144,7 +144,7 @@ def read_failure(path: Path) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m qup.launch.run", description="Run one stage from its frozen job.")
+    parser = argparse.ArgumentParser(prog="python -m qup.launch.process", description="Run one stage from its frozen job.")
     parser.add_argument("job", type=Path)
     parser.add_argument("--worker", help="i/W: this worker's share of a wide stage's shards")
     args = parser.parse_args()

@@ -4,99 +4,28 @@ from __future__ import annotations
 
 import secrets
 import shlex
-import sys
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from submitit.core import utils as submitit_utils
 from submitit.slurm.slurm import SlurmExecutor
 
-from qup.config.schema import Cluster, Config, Resources
+from qup.config.schema import Resources
 from qup.errors import QupError
-from qup.launch.batches import Batch, Unit, make_batches
 from qup.launch.costs import gpu_count
-from qup.launch.jobs import job_of
-from qup.launch.ledger import Ledger, Queue, Submission
-from qup.launch.limits import check_limits
-from qup.launch.machine import parse_memory
+from qup.launch.job import job_of
 from qup.launch.plan import Plan, Planned
-from qup.launch.run import NO_PYTHON, NO_STORE
-from qup.launch.slurm_commands import Slurm, parse_minutes
-from qup.launch.snapshot import Snapshot, freeze_code
-from qup.launch.task import StageTask
+from qup.launch.slurm.arrays import Batch, Unit, make_batches
+from qup.launch.slurm.commands import Slurm
+from qup.launch.slurm.entry import StageTask
+from qup.launch.slurm.ledger import Ledger, Queue, Submission
+from qup.launch.slurm.site import Site, queue_lock, setup_lines
+from qup.launch.units import parse_memory, parse_minutes
 from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
-from qup.store import Lease, Store
 from qup.store.store import package_versions
-
-
-@dataclass(frozen=True)
-class Site:
-    """What all of a submission's jobs have in common."""
-
-    study: str
-    study_dir: Path
-    store: Store
-    cluster: Cluster
-    code: Path | None
-    """Snapshot on PYTHONPATH; None: whatever is there when the job starts."""
-    cwd: Path
-
-
-def make_site(plan: Plan, first: Config) -> Site:
-    """Freezes the code, unless study.code=live."""
-    snapshot: Snapshot | None = freeze_code(plan.store) if first.study.code == "frozen" else None
-    return Site(plan.study, plan.study_dir, plan.store, first.cluster, snapshot.path if snapshot else None, Path.cwd())
-
-
-@contextmanager
-def queue_lock(store: Store) -> Iterator[None]:
-    """One submitter at a time on a store; a dead one's claim is taken over."""
-    lease = Lease(store.root / "queue" / "submitting.lease", min(store.lease_s, 30.0))
-    waited = time.monotonic()
-    while not lease.acquire():
-        if time.monotonic() - waited > 600:
-            raise QupError(f"another client has been submitting to {store.root} for ten minutes; see {lease.path}")
-        time.sleep(0.1)
-    lease.watch()
-    try:
-        yield
-    finally:
-        lease.release()
-
-
-def check_site(plan: Plan, cluster: Cluster, slurm: Slurm) -> None:
-    """Refuses what the cluster can't give, before submission."""
-    used: dict[str, Resources] = {}
-    for planned in plan.to_run.values():
-        name = next(field for field in _cluster_fields(cluster) if getattr(cluster, field) == planned.resources)
-        used[name] = planned.resources
-    used["report"] = cluster.report
-    check_limits(cluster, used, slurm.partitions())
-
-
-def _cluster_fields(cluster: Cluster) -> list[str]:
-    return [name for name in cluster.__dataclass_fields__ if isinstance(getattr(cluster, name), Resources)]
-
-
-def setup_lines(site: Site, resources: Resources) -> list[str]:
-    """Shell lines before a stage: checks of the node first, then the frozen code, then the user's own."""
-    python, store = shlex.quote(sys.executable), shlex.quote(str(site.store.root))
-    lines = [
-        f'[ -x {python} ] || {{ echo "qup: no Python environment {sys.executable} on $(hostname)" >&2; exit {NO_PYTHON}; }}',
-        f'[ -d {store} ] || {{ echo "qup: the store {site.store.root} is not visible on $(hostname)" >&2; exit {NO_STORE}; }}',
-        f"cd {shlex.quote(str(site.cwd))}",
-        "export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 PYTHONSAFEPATH=1 TOKENIZERS_PARALLELISM=false",
-        f"export OMP_NUM_THREADS={resources.cpus}",
-    ]
-    if site.code is not None:
-        lines.append(f"export PYTHONPATH={shlex.quote(str(site.code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-    return lines + list(resources.setup)
 
 
 def parameters(site: Site, resources: Resources, submission: str, kind: str, what: str, dependency: str) -> dict[str, Any]:

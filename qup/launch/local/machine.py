@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-
-from qup.errors import QupError
-
-_UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def parse_memory(text: str) -> int:
-    """Bytes of a SLURM memory string: a number (megabytes) with K, M, G or T behind it."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip().upper())
-    if not match:
-        raise QupError(f"memory {text!r}: write a number with K, M, G or T, for example 16G")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""`qup status`: how a study stands, for people and programs, and what studies there are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from qup.errors import InputError
+from qup.launch.plan import published
+from qup.launch.slurm.commands import Slurm
+from qup.launch.slurm.site import on_slurm
+from qup.launch.status import StageStatus, StudyStatus, study_status
+from qup.launch.watch import notes, show_states
+from qup.launch.watch import watch as watch_study
+from qup.pipeline import KINDS
+from qup.study import Study, find_study, studies_in
+
+
+def status_json(seen: StudyStatus) -> dict[str, Any]:
+    """For programs."""
+
+    def one(status: StageStatus) -> dict[str, Any]:
+        return {
+            "stage": status.ref.kind,
+            "key": status.ref.key,
+            "state": status.state,
+            "detail": status.detail,
+            "job": status.job,
+            "requeues": status.restarts,
+            "shared": status.shared,
+        }
+
+    return {
+        "study": seen.study.name,
+        "slurm": seen.slurm,
+        "ended": seen.ended(),
+        "good": seen.good(),
+        "cells": [
+            {
+                "label": cell.label,
+                "done": all(seen.stages[ref].state == "stored" for ref in cell.wanted),
+                "stages": [one(status) for status in seen.of_cell(cell)],
+            }
+            for cell in seen.study.cells
+        ],
+    }
+
+
+def list_studies(shown: Path, console: Console) -> int:
+    """Prints what studies there are, and how many of their cells have their results; exit status 0."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for column in ("study", "cells", "done"):
+        table.add_column(column, justify="left" if column == "study" else "right")
+    for folder in studies_in(shown):
+        study = Study.load(folder)
+        known = published(study.open_store(), list(KINDS))
+        done = sum(all(ref.key in known[ref.kind] for ref in cell.wanted) for cell in study.cells)
+        table.add_row(folder.name, str(len(study.cells)), "dry run" if study.dry_run else str(done))
+    if not table.row_count:
+        raise InputError(f"--dir={shown}: no study is there")
+    console.print(table)
+    return 0
+
+
+def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: bool) -> int:
+    """Prints how a study stands; exit status 0."""
+    folder = find_study(study, shown).folder
+    if watch:
+        return watch_study(folder, console)
+    seen = study_status(folder, Slurm(patience_s=5.0) if on_slurm(folder) else None)
+    if as_json:
+        print(json.dumps(status_json(seen)))
+        return 0
+    console.print(show_states(seen, console.width))
+    for line in notes(seen):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return 0

@@ -1,0 +1,67 @@
+"""The console of a launch, and what it says before anything is spent."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from qup.launch.plan import Plan
+
+FILE_WIDTH = 200
+"""Columns where nobody's terminal sets a width."""
+
+
+def make_console() -> Console:
+    """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """What will be spent, before it is."""
+    totals = plan.totals()
+    unneeded = totals["stages"] - totals["stored"] - totals["to_run"]
+    parts = [
+        f"{totals['cells']} cell{'s' if totals['cells'] != 1 else ''} → {totals['stage_runs']} stage runs",
+        f"{totals['stages']} distinct",
+        f"{totals['stored']} stored",
+        f"{totals['to_run']} to run",
+        *([f"{unneeded} not needed"] if unneeded else []),
+        f"{totals['gpu_hours']:.1f} GPU-hours",
+        f"{totals['cpu_hours']:.2f} CPU-hours",
+        f"{totals['disk_bytes'] / 1e9:.1f} GB",
+        f"{totals['oracle_usd']:.2f} oracle dollars",
+    ]
+    console.print(f"[bold]{escape(plan.study)}[/]  {', '.join(parts)}", highlight=False, soft_wrap=True)
+    merged = [f"{', '.join(cell.merged)} = {cell.label}" for cell in plan.graph.cells if cell.merged]
+    for line in merged[:10]:
+        console.print(f"merged, for they come to the same stages: {line}", highlight=False, soft_wrap=True)
+    if len(merged) > 10:
+        console.print(f"… and {len(merged) - 10} more merged")
+    for path in plan.store.set_aside:
+        console.print(f"[yellow]corrupt, set aside:[/] {escape(str(path))}", highlight=False, soft_wrap=True)
+    if plan.other_code:
+        console.print(
+            f"[yellow]{len(plan.other_code)} stored stages were made by other code of the same version[/] (study.other_code=warn)"
+        )
+    if not plan.to_run:
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("stage", "to run", "GPU-hours", "CPU-hours", "oracle $", "rates"):
+        table.add_column(name, justify="left" if name in ("stage", "rates") else "right")
+    usd: dict[str, float] = {}
+    for planned in plan.to_run.values():
+        usd[planned.node.kind] = usd.get(planned.node.kind, 0.0) + planned.cost.oracle_usd
+    for kind, entry in totals["by_kind"].items():
+        measured = f"{entry['measured']:.0f} of {entry['stages']:.0f} measured" if entry["measured"] else "assumed"
+        table.add_row(
+            kind,
+            f"{entry['stages']:.0f}",
+            f"{entry['gpu_hours']:.2f}",
+            f"{entry['cpu_hours']:.3f}",
+            f"{usd[kind]:.2f}" if usd[kind] else "",
+            measured,
+        )
+    console.print(table)

@@ -1,0 +1,84 @@
+"""One launch, from composed cells to running stages: the same way for one cell and for a grid, here and on SLURM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from qup.config.schema import Config
+from qup.errors import QupError
+from qup.launch.console import make_console, show_plan
+from qup.launch.local.machine import cores
+from qup.launch.local.run import run_here
+from qup.launch.plan import check_budget, make_plan
+from qup.launch.preflight.credentials import check_keys, missing_keys
+from qup.launch.registry import open_study, write_dry, write_study
+from qup.launch.rehearsal import rehearsal
+from qup.launch.weights import lost_weights
+from qup.store import Store
+from qup.store.store import check_writable, write_json
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a launch ended."""
+
+    status: int
+    """Exit status: 0 all there, 1 something failed, 130 interrupted."""
+    values: tuple[Any, ...] = ()
+    """For each given cell its total, or "submitted", or None."""
+
+
+def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None) -> Outcome:
+    """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend."""
+    from qup.config.resolve import resolve_grid
+    from qup.config.validate import validate_grid
+
+    console = console or make_console()
+    validate_grid(cells, launcher=where)
+    first = cells[0]
+    if first.study.rehearse and not first.study.dry_run:
+        console.print(f"rehearsal on {first.study.rehearse} problems first")
+        rehearsed = launch(rehearsal(cells, first.study.rehearse), where, console)
+        if rehearsed.status:
+            raise QupError("the rehearsal failed, so the study was not started; mend it and launch again")
+    check_writable(Path(first.study.dir), "study.dir")
+    if not first.study.dry_run:
+        Store(first.store.dir).check_writable()
+    folder, given = open_study(cells)
+    found = resolve_grid(given, Path(first.store.dir), dry_run=first.study.dry_run)
+    resolved = found.cells
+    plan = make_plan(resolved, folder)
+    plan.slots = (first.cluster.max_parallel or cores()) if where == "local" else None
+    show_plan(plan, console)
+    if found.unresolved:
+        names = "\n".join(f"  {escape(line)}" for line in found.unresolved)
+        console.print(
+            f"[yellow]no files or folders here, and the hub can't be reached to learn which commits they are:[/]\n{names}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for note in found.notes:
+        console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
+    if first.study.dry_run:
+        for fault in missing_keys(plan, where):
+            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
+        console.print(f"plan written to {write_dry(plan, given, resolved)}; nothing was run")
+        return Outcome(0, tuple(None for _ in cells))
+    check_budget(plan, first)
+    check_keys(plan, where)
+    write_study(plan, given, resolved)
+    if lost_weights(plan):
+        plan = make_plan(resolved, folder)
+        check_budget(plan, first)
+    write_json(folder / "plan.json", plan.as_json(), compact=True)
+    if where == "slurm":
+        from qup.launch.slurm.launch import submit_study
+
+        return Outcome(*submit_study(plan, resolved, console))
+    return Outcome(*run_here(plan, resolved, console))
