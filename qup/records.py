@@ -118,6 +118,33 @@ TOTALS = pa.schema(
     ]
 )  # one row a trace of TRACES, in its order: what a selection reads
 
+STATISTICS = pa.schema(
+    [
+        ("pool", pa.string()),
+        ("problem_id", pa.string()),
+        ("candidate", pa.int32()),
+        ("brier", pa.float64()),  # 1 - 2p(y) + sum of p², summed over the response's tokens
+        ("brier_top", pa.float64()),  # the same over the likeliest tokens alone, renormalised
+        ("question_nll", pa.float64()),  # nats, summed over the question's tokens
+        ("question_tokens", pa.int32()),
+        ("aa", pa.float64()),  # squared length of the mean normalised activation of the response's tokens; NaN where none is recorded
+        ("aq", pa.float64()),  # its product with the question's
+        ("sentences", _ids),  # index of each step's first token, for each way of taking steps
+        ("lines", _ids),
+        ("blank_lines", _ids),
+    ]
+)  # one row a trace of TRACES, in its order: what measures read beside TOTALS; the stop token left out
+
+MEASURED = pa.schema(
+    [
+        ("pool", pa.string()),
+        ("problem_id", pa.string()),
+        ("candidate", pa.int32()),
+        ("value", pa.float64()),  # lalp; NaN for grace
+        ("gradient", _floats),  # grace: the projected gradient; empty for lalp
+    ]
+)
+
 TOKENS = pa.schema(
     [
         ("token_id", pa.int32()),

@@ -11,6 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "draws", "records", "http"},
+    {"measures"},
     {"config", "answers", "selection"},
     {"lab", "pipeline"},
     {"store", "text", "data"},

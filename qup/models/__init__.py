@@ -2,7 +2,16 @@
 
 from qup.models.check import check_model, check_reward, no_room
 from qup.models.load import context_length, load_configs, load_model, load_tokenizer, local_path, placed
-from qup.models.tokens import decode_response, encode_prompt, encode_response, stop_ids, train_stop_id, without_room
+from qup.models.tokens import (
+    decode_response,
+    encode_prompt,
+    encode_response,
+    question_span,
+    response_ends,
+    stop_ids,
+    train_stop_id,
+    without_room,
+)
 
 __all__ = [
     "check_model",
@@ -17,6 +26,8 @@ __all__ = [
     "local_path",
     "no_room",
     "placed",
+    "question_span",
+    "response_ends",
     "stop_ids",
     "train_stop_id",
     "without_room",

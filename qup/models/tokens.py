@@ -56,6 +56,29 @@ def encode_response(tokenizer: Any, text: str, stop_id: int) -> list[int]:
     return [*tokenizer(text, add_special_tokens=False).input_ids, stop_id]
 
 
+def response_ends(tokenizer: Any, text: str) -> list[int]:
+    """The character of the response after each token's last one, without the stop token; [] where the tokenizer can't tell."""
+    if not getattr(tokenizer, "is_fast", False):
+        return []
+    return [stop for _, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping]
+
+
+def question_span(tokenizer: Any, template: str, question: str, prompt_ids: Sequence[int]) -> tuple[int, int]:
+    """From which to which of the prompt's tokens the question stands; all after the leading special ones where it isn't found."""
+    text = render(tokenizer, template, question)
+    words = question.strip()
+    start = text.rfind(words)
+    if getattr(tokenizer, "is_fast", False) and start >= 0 and words:
+        offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+        shift = len(prompt_ids) - len(offsets)
+        inside = [place for place, (a, b) in enumerate(offsets) if a < start + len(words) and b > start]
+        if inside:
+            return inside[0] + shift, inside[-1] + 1 + shift
+    special = special_ids(tokenizer)
+    first = next((place for place, token in enumerate(prompt_ids) if token not in special), len(prompt_ids))
+    return first, len(prompt_ids)
+
+
 def decode_response(tokenizer: Any, token_ids: Sequence[int], stop_ids: Iterable[int]) -> str:
     """Text of sampled ids without the stop token they end in; other special tokens stay visible."""
     ids = list(token_ids)

@@ -10,7 +10,7 @@ from qup.config import views
 from qup.config.schema import Config, Reward
 from qup.pipeline.graph import CellStages, Graph, Ref
 from qup.pipeline.labels import cell_labels
-from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_refinement, relevant_selection, relevant_source
+from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_perplexity, relevant_refinement, relevant_selection, relevant_source
 
 BASE = "base"
 
@@ -118,7 +118,7 @@ def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[st
     """Compatibility-guided refinement, unrolled: ask, score, ask what is still open, …, accept."""
     cell = arm.cell
     assert arm.rollouts is not None and arm.solvable is not None
-    scorer = views.PerplexityView(cell.model, cell.perplexity)
+    scorer = views.PerplexityView(cell.model, relevant_perplexity(cell))
     native = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, **arm.student}
     known = {"nll.native": graph.add("perplexity", scorer, native, label=f"{cell.model.name}/kept")}
     rewards: dict[str, Ref] = {}
@@ -193,7 +193,7 @@ def _score_pools(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[str, Ref], Re
             label = f"{arm.cell.model.name}/pool"
             if reads_nll:
                 inputs = {"problems": arm.problems, "traces": pool, **arm.student}
-                view = views.PerplexityView(arm.cell.model, arm.cell.perplexity)
+                view = views.PerplexityView(arm.cell.model, relevant_perplexity(arm.cell))
                 scored["nll", pool] = graph.add("perplexity", view, inputs, label=label)
             if reads_reward and arm.cell.selection.reward:
                 name = arm.cell.selection.reward
@@ -238,7 +238,7 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
         "aligned": aligned,
         "stream": stream,
         "reward": rewards,
-        "perplexity": graph.add("perplexity", views.PerplexityView(cell.model, cell.perplexity), scores, gathered, label),
+        "perplexity": graph.add("perplexity", views.PerplexityView(cell.model, relevant_perplexity(cell)), scores, gathered, label),
     }
     if _judged(cell):
         view = views.RetentionView(cell.judge, cell.retention, cell.retention.seed or 0)

@@ -37,7 +37,7 @@ KINDS = {
         Kind("aligned", views.AlignedView, "streams"),
         Kind("stream", views.StreamView, "streams"),
         Kind("reward", views.RewardView, "reward", sharded=True),
-        Kind("perplexity", views.PerplexityView, "perplexity", sharded=True),
+        Kind("perplexity", views.PerplexityView, "perplexity", version=2, sharded=True),
         Kind("retention", views.RetentionView, "retention"),
         Kind("ranking", views.RankingView, "retention"),
         Kind("train", views.TrainView, "train"),

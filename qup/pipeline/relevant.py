@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qup.config.schema import Oracle, Refinement, Selection, Source
+from qup.config.schema import Config, Oracle, Perplexity, Refinement, Selection, Source
 
 NO_ORACLE = Oracle()
 DEFAULT_SOURCE = Source()
@@ -18,6 +18,12 @@ def relevant_selection(selection: Selection) -> Selection:
         reward=selection.reward if reads_reward else None,
         weight=selection.weight if selection.name == "joint" else 1.0,
     )
+
+
+def relevant_perplexity(cell: Config) -> Perplexity:
+    """The token pass records activations only where a measure reads them."""
+    reads = any(measure.kind == "scas" for measure in cell.measure.values())
+    return cell.perplexity if reads else replace(cell.perplexity, activation=None)
 
 
 def relevant_source(source: Source, pool: str, refinement: str) -> Source:

@@ -1,4 +1,4 @@
-"""NLL and rank of every response token under the untuned student. Sharded over traces."""
+"""All token statistics of traces under the untuned student, in one pass: NLL, ranks, Brier scores, activations, steps. Sharded over traces."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qup.config.views import PerplexityView
+from qup.measures.registry import STEPS
+from qup.measures.steps import first_tokens
 from qup.pipeline.context import Context
-from qup.records import TOTALS, TRACES
+from qup.records import STATISTICS, TOTALS, TRACES
 from qup.scoring.summary import Summary, totals
 from qup.scoring.traces import Plan, make_plan, merged
 from qup.store import Artifact, save_table
@@ -29,39 +31,51 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
     """Scores some shards."""
     import torch
 
-    from qup.models import encode_prompt, encode_response, load_model, train_stop_id
+    from qup.models import encode_prompt, encode_response, load_model, question_span, response_ends, train_stop_id
     from qup.scoring.nll import Encoded, NllScorer
 
     planned = _plan(view, inputs, ctx)
     torch.set_num_threads(view.model.threads)
+    settings = view.perplexity
     tokenizer = _tokenizer(view, inputs)
     stop_id = train_stop_id(tokenizer, view.model.template)
     model = load_model(view.model, _directory(inputs))
-    scorer = NllScorer(model, batch_tokens=view.perplexity.batch_tokens, rank_cap=view.perplexity.rank_cap)
+    scorer = NllScorer(
+        model, batch_tokens=settings.batch_tokens, rank_cap=settings.rank_cap, top=settings.brier_top, activation=settings.activation
+    )
     indices = sorted(indices)
     for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
         ctx.check()
-        prompts = {
-            question: tuple(encode_prompt(tokenizer, view.model.template, question))
-            for question in pc.unique(table["question"]).to_pylist()
-        }
-        encoded = [
-            Encoded(prompts[question], tuple(encode_response(tokenizer, text, stop_id)))
-            for question, text in zip(table["question"].to_pylist(), table["text"].to_pylist(), strict=True)
-        ]
+        prompts = {}
+        for question in pc.unique(table["question"]).to_pylist():
+            ids = tuple(encode_prompt(tokenizer, view.model.template, question))
+            prompts[question] = ids, question_span(tokenizer, view.model.template, question, ids)
+        texts = table["text"].to_pylist()
+        encoded = []
+        for question, text in zip(table["question"].to_pylist(), texts, strict=True):
+            ids, span = prompts[question]
+            encoded.append(Encoded(ids, tuple(encode_response(tokenizer, text, stop_id)), span))
         scored = scorer.score(encoded)
+        ends = [response_ends(tokenizer, text) for text in texts]
         columns: dict[str, Any] = {name: table[name] for name in ("pool", "problem_id", "candidate")}
         columns["n_prompt"] = [len(trace.prompt_ids) for trace in encoded]
         columns["n_chars"] = pc.utf8_length(table["text"])
         columns["token_ids"] = [trace.response_ids for trace in encoded]
         columns["nll_T"] = [trace.nll_T for trace in scored]
         columns["rank_T"] = [trace.rank_T for trace in scored]
-        ctx.save_shard(index, pa.table([_column(columns[field.name], field.type) for field in TRACES], schema=TRACES))
+        columns["brier"] = [float(trace.brier_T[:-1].sum(dtype=float)) for trace in scored]
+        columns["brier_top"] = [float(trace.brier_top_T[:-1].sum(dtype=float)) for trace in scored]
+        for name in ("question_nll", "question_tokens", "aa", "aq"):
+            columns[name] = [getattr(trace, name) for trace in scored]
+        for steps in STEPS:
+            columns[steps] = [first_tokens(text, end_T, steps) for text, end_T in zip(texts, ends, strict=True)]
+        schema = pa.unify_schemas([TRACES, STATISTICS])
+        ctx.save_shard(index, pa.table([_column(columns[field.name], field.type) for field in schema], schema=schema))
         ctx.progress(int(planned.positions([index])[0][-1]) + 1, len(planned.traces), "traces")
 
 
 def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
-    """Writes `traces`, `totals` and `tokens`; returns the set's figures."""
+    """Writes `traces`, `totals`, `statistics` and `tokens`; returns the set's figures."""
     from qup.models import context_length, load_configs, train_stop_id
     from qup.text.templates import template_hash
 
@@ -73,8 +87,13 @@ def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
 
     config, _ = load_configs(view.model, _directory(inputs))
     summary = Summary(view.perplexity.truncate_at, context_length(view.model, config))
-    with TableWriter(ctx.out, "traces", TRACES) as traces, TableWriter(ctx.out, "totals", TOTALS) as sums:
-        for piece in merged(planned, inputs, ctx, {"traces": TRACES}):
+    with (
+        TableWriter(ctx.out, "traces", TRACES) as traces,
+        TableWriter(ctx.out, "totals", TOTALS) as sums,
+        TableWriter(ctx.out, "statistics", STATISTICS) as statistics,
+    ):
+        for piece in merged(planned, inputs, ctx, {"traces": TRACES, "statistics": STATISTICS}):
+            statistics.write(piece["statistics"])
             traces.write(piece["traces"])
             sums.write(totals(piece["traces"]))
             summary.add(piece["traces"])
@@ -105,7 +124,7 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
         return values.cast(kind)
     if pa.types.is_list(kind):
         lengths = np.fromiter((len(value) for value in values), np.int64, len(values))
-        flat = np.concatenate([np.asarray(value) for value in values]) if len(values) else np.zeros(0)
+        flat = np.concatenate([np.asarray(value) for value in values]) if lengths.sum() else np.zeros(0)
         offsets = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
         return pa.ListArray.from_arrays(offsets, pa.array(flat, kind.value_type, from_pandas=False))
     return pa.array(values, kind)

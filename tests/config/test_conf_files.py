@@ -24,6 +24,7 @@ GROUPS = {
     "experiment/paper": 8,
     "judge": 3,
     "lora": 1,
+    "measure": 10,
     "model": 7,
     "oracle": 5,
     "problems": 4,

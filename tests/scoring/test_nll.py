@@ -83,7 +83,7 @@ def test_equal_traces_are_computed_once_and_score_the_same(monkeypatch):
     one, two = traces(2, model.config.vocab_size)
     scorer = NllScorer(model, batch_tokens=100, rank_cap=CAP)
     rows = []
-    monkeypatch.setattr(scorer, "_row", lambda batch, row=scorer._row: rows.extend(batch) or row(batch))
+    monkeypatch.setattr(scorer, "_row", lambda batch, known, row=scorer._row: rows.extend(batch) or row(batch, known))
     scored = scorer.score([one, two, one])
     assert len(rows) == 2
     assert (scored[0].nll_T == scored[2].nll_T).all()
@@ -97,8 +97,9 @@ def test_a_trace_longer_than_a_row_has_a_row_of_its_own():
 
 def test_rank_counts_strictly_higher_logits_and_is_clipped():
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0]]).repeat(4, 1)
-    nll, rank = token_scores(torch.zeros(4, 1), lambda part: logits[: len(part)].clone(), 4, torch.tensor([0, 1, 2, 3]), 3)
-    assert rank.tolist() == [3, 1, 1, 3]
+    found = token_scores(torch.zeros(4, 1), lambda part: logits[: len(part)].clone(), 4, torch.tensor([0, 1, 2, 3]), 3)
+    nll = found.nll_T
+    assert found.rank_T.tolist() == [3, 1, 1, 3]
     assert nll[1] == nll[2] < nll[3] < nll[0]
 
 

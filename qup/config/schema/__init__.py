@@ -9,7 +9,7 @@ from qup.config.schema.data import Benchmark, Problems, Source
 from qup.config.schema.fields import opt, section
 from qup.config.schema.oracle import Oracle, Refinement, Retention
 from qup.config.schema.running import Cluster, Resources, Store, Study, Tracking, Verdict
-from qup.config.schema.scores import Perplexity, Reward
+from qup.config.schema.scores import Measure, Perplexity, Reward
 from qup.config.schema.stream import Alignment, Selection, Stream
 from qup.config.schema.student import Model, Rollouts, Sampling
 from qup.config.schema.training import Evaluation, Lora, Trainer, Zero
@@ -34,6 +34,7 @@ __all__ = [
     "LabReward",
     "LabStudent",
     "Lora",
+    "Measure",
     "Model",
     "Oracle",
     "Perplexity",
@@ -74,7 +75,8 @@ class Config:
     judge: Oracle = section(Oracle, "who judges retention")
     retention: Retention = section(Retention, "what is judged")
     reward: dict[str, Reward] = opt({}, "reward models, by name")
-    perplexity: Perplexity = section(Perplexity, "NLL and rank under the untuned student")
+    measure: dict[str, Measure] = opt({}, "measures of suitability, by name")
+    perplexity: Perplexity = section(Perplexity, "all token statistics under the untuned student")
     trainer: Trainer = section(Trainer, "fine-tuning")
     zero: Zero = section(Zero, "DeepSpeed ZeRO", runtime=True)
     evaluation: Evaluation = section(Evaluation, "how utility is measured")

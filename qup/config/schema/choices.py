@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from qup.measures import KINDS
+from qup.measures.registry import STEPS as STEPS
+
 EXTRACTIONS = ("dft", "boxed", "last_number", "gsm8k", "lab")
 GOLDS = ("plain", "boxed", "gsm8k", "float", "first", "lab")
 TEMPLATES = (
@@ -27,3 +30,4 @@ STREAMS = {
 POOLS = ("student", "oracle", "dataset", "file")
 REFINEMENTS = ("none", "refine", "style_aligned")
 SELECTIONS = ("random", "shortest", "reward", "perplexity", "rank_surprisal", "joint", "pareto")
+MEASURES = tuple(KINDS)
