@@ -11,7 +11,7 @@ from qup.config.schema import POOLS, Benchmark, Cluster, Config, LabProblems, Mo
 from qup.config.settle import BASE
 from qup.errors import Fault
 
-ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "rank")
+ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "judge_symmetric", "rank")
 SHARDED = ("rollouts", "oracle", "streams", "reward", "perplexity", "evaluate")
 """Resources of stages that several workers can share."""
 TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+|\d+-\d+:\d\d|\d+-\d+:\d\d:\d\d")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qup.config.schema import LabOracle as Settings
@@ -21,6 +21,7 @@ from qup.lab.traces import EQUATION, equations, repaired
 
 VERSION = 1
 REFUSAL = "I am sorry , but I cannot help with this problem ."
+Share = Callable[[set[Any], set[Any]], float]
 TRIALS = ("wait", "hmm", "check")
 
 
@@ -51,8 +52,10 @@ class LabOracle:
 
 def _respond(task: str, user: str, seed: int, attempt: int, cfg: Settings) -> str:
     if task == "judge":
+        return json.dumps(_ratings(_tag(user, "reference"), _tag(user, "solution"), _kept))
+    if task == "judge_symmetric":
         solutions = [text for _, text in _labelled(user)] or re.findall(r"<solution>\n?(.*?)\n?</solution>", user, re.DOTALL)
-        return json.dumps(_ratings(*solutions[:2]))
+        return json.dumps(_ratings(solutions[0], solutions[1], _overlap))
     if task == "rank":
         reference = _tag(user, "reference")
         order = sorted(_labelled(user), key=lambda entry: (-_similarity(reference, entry[1]), entry[0]))
@@ -90,24 +93,29 @@ def _overlap(a: set[Any], b: set[Any]) -> float:
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
-def _aspects(a: str, b: str) -> dict[str, float]:
+def _kept(reference: set[Any], other: set[Any]) -> float:
+    """Share of the reference's that the other holds; 1 where the reference is empty."""
+    return len(reference & other) / len(reference) if reference else 1.0
+
+
+def _aspects(a: str, b: str, share: Share) -> dict[str, float]:
     words_a, words_b = ({word for word in text.split() if word.isalpha() and len(word) > 3} for text in (a, b))
     said_a, said_b = set(equations(a)), set(equations(b))
     trials_a, trials_b = ({(word, i) for word in TRIALS for i in range(text.split().count(word))} for text in (a, b))
     starts_a, starts_b = (set(re.findall(r"\d+ [a-z]+", text)) for text in (a, b))
     return {
-        "definitions": _overlap(starts_a, starts_b),
-        "equations": _overlap(said_a, said_b),
-        "assumptions": _overlap(words_a, words_b),
-        "trial_steps": _overlap(trials_a, trials_b),
+        "definitions": share(starts_a, starts_b),
+        "equations": share(said_a, said_b),
+        "assumptions": share(words_a, words_b),
+        "trial_steps": share(trials_a, trials_b),
     }
 
 
-def _ratings(a: str, b: str) -> dict[str, int]:
-    shares = _aspects(a, b)
+def _ratings(a: str, b: str, share: Share) -> dict[str, int]:
+    shares = _aspects(a, b, share)
     ratings = {name: 1 + round(4 * share) for name, share in shares.items()}
     return ratings | {"overall": 1 + round(4 * sum(shares.values()) / len(shares))}
 
 
 def _similarity(a: str, b: str) -> float:
-    return sum(_aspects(a, b).values())
+    return sum(_aspects(a, b, _overlap).values())

@@ -17,12 +17,13 @@ from qup.records import RETENTION
 from qup.store import Artifact, save_table
 from qup.text.prompts import Prompt, fill, oracle_prompts
 
-TASK = "judge"
+TASKS = {"reference": "judge", "symmetric": "judge_symmetric"}
+"""The judge's task by `retention.rating`."""
 
 
 def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[str, Any]:
     """Writes `retention`, one row a sampled problem in order; NaN where the judge gave no rating. Resumes by the stored answers."""
-    prompt = oracle_prompts(view.judge)[TASK]
+    prompt = oracle_prompts(view.judge)[TASKS[view.retention.rating]]
     pairs = judged(inputs, view.retention.sample, view.seed)
     texts = stream_texts(inputs["stream"], pairs.ids)
     given: dict[str, dict[str, float]] = {}
@@ -50,16 +51,21 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
         "n": len(given),
         "n_failed": len(pairs.ids) - len(given),
         **billed(answers),
-        "prompts": {TASK: prompt.digest},
+        "prompts": {prompt.task: prompt.digest},
         "spent": spent,
     }
 
 
 def _asks(prompt: Prompt, pairs: Judged, texts: list[str], seed: int) -> Iterator[Ask]:
-    """The two traces of each problem, named A and B in an order that a draw decides, the same for every arm."""
+    """The native trace of each problem as the reference, and the arm's. Without a reference both are named A and B, in an
+    order that a draw decides, the same for every arm."""
     for id, question, native, text in zip(pairs.ids, pairs.questions, pairs.natives, texts, strict=True):
-        shown = (native, text) if uniform(seed, "order", id) < 0.5 else (text, native)
-        yield Ask(id, TASK, fill(prompt, problem=question, solutions=list(zip("AB", shown, strict=True))))
+        if "reference" in prompt.placeholders:
+            messages = fill(prompt, problem=question, solution=text, reference=native)
+        else:
+            shown = (native, text) if uniform(seed, "order", id) < 0.5 else (text, native)
+            messages = fill(prompt, problem=question, solutions=list(zip("AB", shown, strict=True)))
+        yield Ask(id, prompt.task, messages)
 
 
 def _rated(answer: Answer) -> dict[str, float] | None:

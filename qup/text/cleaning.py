@@ -29,8 +29,11 @@ MARKER = re.compile(
 ENDING = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|user|eom_id)\|>|</s>|<eos>")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u200e\u200f\u2060\ufeff\ufffd]")
 TURN = re.compile(
-    r"\n+[ \t]*(?:\*\*|#+ )?(?:Human|User|Assistant|Question|Problem|Instruction|Input)[ \t]*\d*[ \t]*(?:\*\*)?[ \t]*:", re.IGNORECASE
+    r"\n+[ \t]*(?:\*\*|#+ )?(?:Human|User|Assistant|Question|Problem|Instruction|Input)[ \t]*\d*[ \t]*(?:\*\*)?[ \t]*(?::|(?=\n|\Z))",
+    re.IGNORECASE,
 )
+"""A role or a heading at the start of a line, with a colon behind it or alone on its line."""
+OUTPUT = re.compile(r"\n+[ \t]*```[ \t]*output\b", re.IGNORECASE)
 BOX = re.compile(r"\\boxed\s*\{")
 SENTENCE_END = re.compile(r"[.!?。](?=\s|\Z)|\n")
 
@@ -111,6 +114,13 @@ def _next_turn(text: str) -> str:
     return text
 
 
+def _invented_output(text: str) -> str:
+    """What a program is said to have printed after the boxed answer, and all behind it: no program ran."""
+    boxes = list(BOX.finditer(text))
+    found = OUTPUT.search(text, boxes[0].end()) if boxes else None
+    return text if found is None else text[: found.start()].rstrip()
+
+
 def _repeated_tail(text: str) -> str:
     """The last paragraph, where it repeats the one before it verbatim; again and again."""
     while True:
@@ -153,6 +163,7 @@ RULES: dict[str, Callable[[str], str]] = {
     "special_tokens": _special_tokens,
     "control_characters": _control_characters,
     "next_turn": _next_turn,
+    "invented_output": _invented_output,
     "repeated_tail": _repeated_tail,
     "after_answer": _after_answer,
     "trailing_space": _trailing_space,

@@ -56,13 +56,15 @@ class Prompt:
 
 _ONLY = """Write the whole solution and nothing else: no preface, no remark on what you did, no quotation of the problem, no code fence around it. {ending}"""
 
+_REPAIRED = """Write the whole solution and nothing else: no preface, no remark on what you did, no quotation of the problem, no code fence around it. The final answer stays where and how the student states it. Where the student states none: {ending}"""
+
 _REFINE = Prompt(
     "refine",
-    1,
+    2,
     f"""You repair a student's worked solution of a mathematics problem, with as little intervention as possible.
 Mend what is wrong: grammar, transitions that do not follow from what stands before them, gaps and errors of logic, wrong computations, and the final answer where it is wrong.
 Leave what is right as it stands. Do not shorten, extend, reorder or restyle it, and do not start over with an approach of your own while the student's can be repaired.
-{_ONLY}""",
+{_REPAIRED}""",
     "<problem>\n{problem}\n</problem>\n\n<solution>\n{solution}\n</solution>",
 )
 
@@ -77,7 +79,7 @@ Reason step by step, justify each step, and check the result before you state it
 
 _STYLE_ALIGNED = Prompt(
     "style_aligned",
-    1,
+    2,
     f"""You repair the logic of a student's worked solution of a mathematics problem and keep the student's voice.
 Correct only errors of reasoning and computation, and the final answer where it is wrong. A correct step is copied character for character.
 Whatever you have to write anew is written as this student would have written it. Keep
@@ -87,12 +89,26 @@ Whatever you have to write anew is written as this student would have written it
 - the granularity: as many steps as the student takes, neither merged nor split, detours and trials included;
 - the notation: names of variables, plain text or LaTeX, and its delimiters.
 Where a <reference> is given, it shows the style to write in; take its style and nothing of its content.
-{_ONLY}""",
+{_REPAIRED}""",
     "<problem>\n{problem}\n</problem>\n\n<solution>\n{solution}\n</solution>{reference}",
 )
 
 _JUDGE = Prompt(
     "judge",
+    2,
+    """You are given a mathematics problem, a worked solution of it as <reference>, and a second solution. Judge how much of the reference's content the second one keeps. What the second one adds does not matter; nor do wording, layout, length and correctness.
+Rate each aspect with a whole number from 1 to 5, where 5 means that everything of the reference is found in the second, 3 that about half is, and 1 that next to nothing is:
+- definitions: quantities, variables and terms that are introduced, and what they stand for;
+- equations: intermediate equations and results on the way;
+- assumptions: conditions, cases and simplifications that are relied on, stated or not;
+- trial_steps: attempts, checks, corrections and detours. Where the reference has none, the rating is 5.
+Then rate the whole, `overall`, on the same scale.
+Answer with one JSON object and nothing else: {"definitions": n, "equations": n, "assumptions": n, "trial_steps": n, "overall": n}""",
+    "<problem>\n{problem}\n</problem>{reference}\n\n<solution>\n{solution}\n</solution>",
+)
+
+_JUDGE_SYMMETRIC = Prompt(
+    "judge_symmetric",
     1,
     """You compare two worked solutions of one mathematics problem and judge how far they hold the same content. Which came first is not known and does not matter; wording, layout, length and correctness do not matter either.
 Rate each aspect with a whole number from 1 to 5, where 5 means that everything of the one is found in the other, 3 that about half is, and 1 that next to nothing is:
@@ -114,7 +130,9 @@ Answer with one JSON object and nothing else, the labels from the most to the le
     "<problem>\n{problem}\n</problem>{reference}\n\n{solutions}",
 )
 
-ORACLE_PROMPTS: dict[str, Prompt] = {prompt.task: prompt for prompt in (_REFINE, _SYNTHESIZE, _STYLE_ALIGNED, _JUDGE, _RANK)}
+ORACLE_PROMPTS: dict[str, Prompt] = {
+    prompt.task: prompt for prompt in (_REFINE, _SYNTHESIZE, _STYLE_ALIGNED, _JUDGE, _JUDGE_SYMMETRIC, _RANK)
+}
 
 
 def oracle_prompts(oracle: Oracle) -> dict[str, Prompt]:
@@ -165,7 +183,7 @@ def fill(
 ) -> list[Message]:
     """The chat messages of one request.
 
-    `reference`: a native trace as style reference (style_aligned) or as what is compared with (rank).
+    `reference`: a native trace as style reference (style_aligned) or as what is compared with (judge, rank).
     `solutions`: (label, trace) in the order shown. `extraction`: how the answer will be read, see ENDINGS.
     Braces and tags inside the texts stay as they are.
     """

@@ -33,10 +33,10 @@ OTHERWISE = {
     "Cluster.retention": "pipeline/kinds.py",
     "Cluster.train": "pipeline/kinds.py",
     "Cluster.evaluate": "pipeline/kinds.py",
-    "Config.verdict": "analysis/survey.py",
-    "Verdict.reward": "analysis/survey.py",
-    "Verdict.baseline": "analysis/survey.py",
-    "Verdict.margin": "analysis/survey.py",
+    "Config.verdict": "analysis/findings/survey.py",
+    "Verdict.reward": "analysis/findings/survey.py",
+    "Verdict.baseline": "analysis/findings/survey.py",
+    "Verdict.margin": "analysis/findings/survey.py",
 }
 """What the configuration itself uses up, or is read by a name in a text, and the file that does."""
 

@@ -11,14 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from qup.candidates.judging import read_ratings
+from qup.config.schema import LabOracle as LabSettings
 from qup.config.schema import Oracle, Retention
 from qup.config.views import RetentionView
 from qup.errors import BudgetExceeded, InputError
+from qup.lab.oracle import LabOracle
 from qup.oracle.asks import Request
 from qup.oracle.completions import Reply
 from qup.records import STREAM
 from qup.stages import retention
 from qup.store import Artifact
+from qup.text.prompts import ORACLE_PROMPTS, fill
 from tests.helpers.artifacts import artifact, context, rows
 from tests.stages.judges import ALIGNED_IDS, inputs, judged_by, native, shown
 
@@ -26,8 +29,8 @@ GOOD = json.dumps({"definitions": 5, "equations": 4, "assumptions": 3, "trial_st
 JUDGE = Oracle(name="judge", backend="openai", model="m", usd_per_million_input=1000.0)
 
 
-def view(sample: int = 100, **settings: Any) -> RetentionView:
-    return RetentionView(JUDGE, Retention(sample=sample), seed=7, **settings)
+def view(sample: int = 100, rating: str = "reference", **settings: Any) -> RetentionView:
+    return RetentionView(JUDGE, Retention(sample=sample, rating=rating), seed=7, **settings)
 
 
 def stage(made: dict[str, Artifact], arm: str) -> dict[str, Artifact]:
@@ -52,7 +55,35 @@ def test_every_sampled_problem_is_rated_once_in_order(tmp_path: Path, monkeypatc
     json.dumps(metrics, allow_nan=False)
 
 
-def test_the_two_traces_are_shown_in_an_order_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_is_told_which_trace_is_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(request: Request, n: int) -> str:
+        said, id = request.ask.messages[-1]["content"], request.ask.id
+        assert f"<reference>\n{native(id)}\n</reference>\n\n<solution>\na of {id}\n</solution>" in said
+        return GOOD
+
+    backend = judged_by(monkeypatch, judge)
+    metrics, _ = rated(tmp_path, "a", inputs(tmp_path, "a"), "a", view())
+    assert sum(backend.sent.values()) == 11 and list(metrics["prompts"]) == ["judge"]
+
+
+def test_a_judge_that_is_told_rates_no_addition_down() -> None:
+    native_trace = "13 pens\n13 - 2 = 11\nanswer : 11"
+    longer = f"hmm let us check this slowly again\n{native_trace}\n11 + 0 = 11"
+    said = {}
+    for task, parts in (
+        ("judge", {"solution": longer, "reference": native_trace}),
+        ("judge_symmetric", {"solutions": [("A", native_trace), ("B", longer)]}),
+    ):
+        messages = fill(ORACLE_PROMPTS[task], problem="?", **parts)  # type: ignore[arg-type]
+        answer = LabOracle.answer(messages, seed=0, attempt=0, cfg=LabSettings())
+        said[task] = json.loads(answer["choices"][0]["message"]["content"])
+    assert set(said["judge"].values()) == {5}
+    assert said["judge_symmetric"]["overall"] < 5
+
+
+def test_without_a_reference_the_two_traces_are_shown_in_an_order_that_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     orders: dict[str, dict[str, bool]] = {"a": {}, "b": {}}
 
     def judge(request: Request, n: int) -> str:
@@ -65,7 +96,7 @@ def test_the_two_traces_are_shown_in_an_order_that_tells_nothing(tmp_path: Path,
     judged_by(monkeypatch, judge)
     made = inputs(tmp_path, "a", "b")
     for arm in orders:
-        rated(tmp_path, arm, made, arm, view())
+        rated(tmp_path, arm, made, arm, view(rating="symmetric"))
     assert orders["a"] == orders["b"]
     assert 2 <= sum(orders["a"].values()) <= 9
 

@@ -59,4 +59,9 @@ class Retention:
 
     sample: int = opt(3543, "problems judged, the same in all arms", at_least=1)
     seed: int | None = opt(None, "seed of that sample and of the shuffles")
+    rating: str = opt(
+        "reference",
+        "reference: what the arm keeps of the native trace; symmetric: what the two share, additions counted against it",
+        choices=("reference", "symmetric"),
+    )
     ranking: bool = opt(True, "also rank a problem's arms against each other")
