@@ -63,7 +63,7 @@ def diagnosed() -> list[Fault]:
     """All faults of this command line; none where it can't be judged outside of Hydra."""
     from hydra._internal.utils import get_args_parser
 
-    from qup.config.sweeps import diagnose
+    from qup.launch.check import diagnose
 
     asked = get_args_parser().parse_args()
     try:

@@ -273,8 +273,8 @@ def scaling(folder: Path, cluster: Cluster, _: int) -> tuple[list[Measure], list
 
 def scaled(cells: int) -> dict[str, Any]:
     """Composes and plans a grid in this process; times, memory, and whether Hydra composes the same."""
-    from qup.config.resolve import resolve_grid
-    from qup.config.validate import validate_grid
+    from qup.identity.resolve import resolve_grid
+    from qup.launch.check import validate_grid
     from qup.launch.plan import make_plan
 
     with tempfile.TemporaryDirectory() as name:

@@ -23,7 +23,8 @@ class QupSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         from qup.config.compose import Composer
-        from qup.config.sweeps import checked_grid, expand
+        from qup.config.sweeps import expand
+        from qup.launch.check import checked_grid
 
         composer = Composer(self._context.config_loader, list(self._config.hydra.overrides.hydra))
         lists = expand(composer, arguments)

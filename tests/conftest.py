@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qup.config.compose import Composer
 from tests.helpers.lab import launch
 
 
@@ -16,3 +17,8 @@ def lab_small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     status, out = launch(folder)
     assert status == 0, out
     return folder, out
+
+
+@pytest.fixture(scope="session")
+def composer() -> Composer:
+    return Composer.over()

@@ -249,8 +249,9 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from qup.config.compose import Composer
-from qup.config.resolve import resolve_grid
-from qup.config.sweeps import checked_grid, expand
+from qup.config.sweeps import expand
+from qup.identity.resolve import resolve_grid
+from qup.launch.check import checked_grid
 composer = Composer.over()
 resolve_grid(checked_grid(composer, expand(composer, ["experiment=lab"])), Path("store"))
 print([name for name in {HEAVY!r} if name in sys.modules])

@@ -19,7 +19,7 @@ FLOORS = [
     {"models", "tracking"},
     {"generation", "training", "scoring", "analysis"},
     {"oracle", "export"},
-    {"candidates"},
+    {"candidates", "identity"},
     {"stages"},
     {"launch"},
     {"cli"},
@@ -62,12 +62,34 @@ def test_imports_run_downward():
     assert not wrong, "\n".join(wrong)
 
 
+def named(path):
+    """(line, module of qup) of every text in a file that names one, as import_module and `python -m` take it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"qup(\.\w+)+\.?", node.value):
+            yield node.lineno, node.value
+
+
+def test_no_higher_floor_is_reached_by_name():
+    """Only a kind names its stage, whose code is loaded where it runs."""
+    floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+    wrong, seen = [], 0
+    for path in modules():
+        part = path.relative_to(ROOT / "qup").with_suffix("").parts[0]
+        for line, name in named(path):
+            other = name.split(".")[1]
+            seen += 1
+            if floor.get(other, -1) > floor.get(part, len(FLOORS)) and path.relative_to(ROOT / "qup") != Path("pipeline/kinds.py"):
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {part} names {name}")
+    assert seen > 3
+    assert not wrong, "\n".join(wrong)
+
+
 def test_stages_share_records_and_artifacts_and_never_each_other():
     for path in (ROOT / "qup" / "stages").glob("*.py"):
         assert not [name for _, name in imports(path) if name.startswith("qup.stages")], path
 
 
-@pytest.mark.parametrize("folder", ["store", "pipeline", "launch", "config"])
+@pytest.mark.parametrize("folder", ["store", "pipeline", "launch", "config", "identity"])
 def test_planning_imports_no_heavy_library(folder):
     for path in (ROOT / "qup" / folder).rglob("*.py"):
         for node in ast.parse(path.read_text()).body:

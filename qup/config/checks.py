@@ -7,16 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from qup.config.keys import one_of
 from qup.config.paths import local, missing
-from qup.config.schema import POOLS, Benchmark, Cluster, Config, LabProblems, Model, Oracle, Problems, Resources, Reward, Sampling, Trainer
+from qup.config.schema import POOLS, Benchmark, Config, LabProblems, Model, Oracle, Problems, Reward, Sampling, Trainer
 from qup.config.settle import BASE
 from qup.errors import Fault
 
 ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "judge_symmetric", "rank")
-SHARDED = ("rollouts", "oracle", "streams", "reward", "perplexity", "evaluate")
-"""Resources of stages that several workers can share."""
-TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+|\d+-\d+:\d\d|\d+-\d+:\d\d:\d\d")
-MEMORY = re.compile(r"[1-9]\d*[KMGTkmgt]?")
-GPUS = re.compile(r"([A-Za-z][\w.-]*:)?\d+")
 COLUMN = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -27,7 +22,7 @@ def ranks(cell: Config) -> int:
     return asked.nodes * max(asked.tasks, int(gpus) if gpus.isdigit() else 0)
 
 
-def cross_faults(cell: Config, launcher: str) -> Iterator[Fault]:
+def cross_faults(cell: Config) -> Iterator[Fault]:
     """Everything about a cell that no single setting tells."""
     yield from _problems(cell.problems)
     yield from _model(cell.model)
@@ -44,7 +39,6 @@ def cross_faults(cell: Config, launcher: str) -> Iterator[Fault]:
         yield from _oracle("judge", cell.judge, cell)
         yield from _trainer(cell)
         yield from _ranks(cell)
-    yield from _cluster(cell.cluster, launcher)
     yield from _study(cell)
 
 
@@ -277,33 +271,6 @@ def _ranks(cell: Config) -> Iterator[Fault]:
             trainer.batch_size,
             f"must be a multiple of {micro * count}: trainer.micro_batch={trainer.micro_batch}{many}",
         )
-
-
-def _cluster(cluster: Cluster, launcher: str) -> Iterator[Fault]:
-    for name, asked in vars(cluster).items():
-        if not isinstance(asked, Resources):
-            continue
-        key = f"cluster.{name}"
-        if not TIME.fullmatch(asked.time):
-            yield Fault(
-                f"{key}.time", asked.time, "must be minutes, hours:minutes:seconds or days-hours:minutes:seconds; 90, 1:30:00, 2-12:00:00"
-            )
-        if not MEMORY.fullmatch(asked.mem):
-            yield Fault(f"{key}.mem", asked.mem, "must be a whole number with K, M, G or T; 500M, 16G")
-        if not GPUS.fullmatch(asked.gpus):
-            yield Fault(f"{key}.gpus", asked.gpus, "must be a number, or type:number; 0, 8, a100:2")
-        for option in asked.extra:
-            if not re.fullmatch(r"[a-z][a-z0-9_-]*", option) or option.startswith("-"):
-                yield Fault(f"{key}.extra.{option}", asked.extra[option], "must be a long sbatch option without its dashes; mail_type")
-        if asked.nodes > 1 and name != "train":
-            yield Fault(f"{key}.nodes", asked.nodes, "must be 1: only training runs over several nodes")
-        elif asked.nodes > 1 and launcher == "local":
-            yield Fault(f"{key}.nodes", asked.nodes, "must be 1 here; several nodes need hydra/launcher=slurm")
-        if asked.workers > 1 and name not in SHARDED:
-            yield Fault(f"{key}.workers", asked.workers, f"must be 1: the stages that workers share are {', '.join(SHARDED)}")
-        gpus = asked.gpus.rpartition(":")[2]
-        if gpus.isdigit() and int(gpus) > 0 and asked.tasks not in (1, int(gpus)):
-            yield Fault(f"{key}.tasks", asked.tasks, f"must be 1 or {gpus}, one for each of {key}.gpus={asked.gpus}")
 
 
 def _study(cell: Config) -> Iterator[Fault]:

@@ -33,8 +33,19 @@ from qup.config.schema import Config
 from qup.config.sections import BROKEN, Piece, Section, merge, misplaced, override
 from qup.config.settle import Settler, default_study_name
 from qup.config.twins import register
-from qup.config.validate import Draft
 from qup.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A cell as composed, and what is wrong with its overrides."""
+
+    cell: Config | None
+    """What the sound overrides come to; None where that is nothing whole."""
+    experiment: str | None = None
+    faults: tuple[Fault, ...] = ()
+    chosen: bool = True
+    """False where the choice of a group is unknown, so that its settings can't be judged against each other."""
 
 
 @dataclass(frozen=True)

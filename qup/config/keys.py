@@ -115,3 +115,11 @@ def counted(faults: Sequence[Fault], cells: int) -> list[Fault]:
     if cells == 1:
         return list(first.values())
     return [Fault(fault.key, fault.value, f"{fault.valid} [{counts[key]} of {cells} cells]") for key, fault in first.items()]
+
+
+def range_in_words(above: float | None, at_least: float | None, at_most: float | None) -> str:
+    """`above 0 and at most 1` and the like; '' without a limit."""
+    parts = [f"above {above:g}"] if above is not None else []
+    parts += [f"at least {at_least:g}"] if at_least is not None else []
+    parts += [f"at most {at_most:g}"] if at_most is not None else []
+    return " and ".join(parts)

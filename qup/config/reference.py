@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from qup.config.fingerprint import describe, hints, plain
-from qup.config.keys import bare
+from qup.config.keys import bare, range_in_words
 from qup.config.schema import Config, Resources
-from qup.config.validate import range_in_words
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "config.md"

@@ -9,9 +9,6 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from qup.config.compose import Composer
-from qup.config.door import CONF, stand_alone_loader
-from qup.config.schema import Config
-from qup.config.validate import refuse_faulty
 from qup.errors import ConfigError, Fault
 
 EXPERIMENT = "experiment"
@@ -84,20 +81,3 @@ def _stem(key: str) -> str:
 def _text(value: Any) -> str:
     """A value of a grid as written on a command line."""
     return value if isinstance(value, str) else str(Override._get_value_element_as_str(value))
-
-
-def checked_grid(composer: Composer, lists: Sequence[Sequence[str]], *, launcher: str = "local") -> list[Config]:
-    """The cells of a grid. Raises ConfigError with what can't be composed and what can't be run, of all cells."""
-    drafts = composer.gather(lists)
-    refuse_faulty(drafts, launcher=launcher)
-    return [draft.cell for draft in drafts if draft.cell is not None]
-
-
-def diagnose(overrides: Sequence[str], *, multirun: bool, config_dir: str | None = None) -> list[Fault]:
-    """Everything wrong with a command line that was refused at its first fault; `config_dir` as --config-dir names it."""
-    composer = Composer(stand_alone_loader(CONF, config_dir), overrides)
-    try:
-        checked_grid(composer, expand(composer, overrides) if multirun else [list(overrides)])
-    except ConfigError as error:
-        return list(error.faults)
-    return []

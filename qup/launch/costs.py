@@ -9,49 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qup.config import views
 from qup.config.paths import local
 from qup.config.schema import Benchmark, Oracle, Problems, Resources
 from qup.data.formats import count_local
 from qup.pipeline.graph import Graph, Node, Ref
+from qup.pipeline.kinds import KINDS
+from qup.pipeline.sizes import GraphSizes
 from qup.store import Store
 
 ASSUMED_PROBLEMS, ASSUMED_BENCHMARK = 100_000, 500
 """Rows of a data set that cannot be counted from here."""
-ASSUMED_SOLVABLE = 0.34
-"""Share of problems with a correct rollout (the study's 34k of 100k)."""
-ASSUMED_ELIGIBLE = 0.5
-"""Share of a solvable problem's rollouts that are eligible."""
-ASSUMED_RETRIES = 0.15
-"""Further Oracle requests for each first one."""
 ASSUMED_TOKENS = 450
-"""Tokens of a trace; lab traces have about 70."""
-ORDER_TOKENS = 350
-"""Tokens of the Oracle's orders and the problem."""
-COUNTED_BY = {"problems": "n", "solvable": "n_solvable", "aligned": "n"}
-"""The figure of a stored artifact that tells how many problems it covers."""
+"""Tokens of a trace."""
+LAB_TOKENS = 70
 RECENT = 20
 """Artifacts of a kind that a measured rate is taken from."""
 
-# Seconds a unit on the resources asked for: in the lab (tiny models, one core), and for models of a few billion weights on one GPU.
-DEFAULT_SECONDS = {
-    "problems": (2e-4, 2e-4),
-    "student": (0.03, 0.03),
-    "reward_model": (0.006, 0.006),
-    "rollouts": (0.008, 0.15),
-    "solvable": (1e-4, 1e-4),
-    "candidates": (0.002, 0.02),
-    "accept": (1e-4, 1e-4),
-    "aligned": (1e-4, 1e-4),
-    "stream": (2e-4, 2e-4),
-    "reward": (0.003, 0.25),
-    "perplexity": (0.003, 0.02),
-    "retention": (0.001, 0.02),
-    "ranking": (0.001, 0.02),
-    "train": (0.012, 0.12),
-    "evaluate": (0.008, 0.15),
-}
-BYTES_A_UNIT = {"rollouts": 4000, "candidates": 1200, "stream": 1500, "perplexity": 4000, "evaluate": 1500}
 LAB_MODEL_BYTES = 2 << 20
 MODEL_BYTES = 4 << 30
 
@@ -89,31 +62,32 @@ def count_rows(data: Problems | Benchmark) -> int:
 
 
 class Estimator:
-    """Sizes and rates, walked down the graph."""
+    """Sizes, times rates."""
 
     def __init__(self, graph: Graph, store: Store) -> None:
-        self.graph, self.store = graph, store
-        self._problems: dict[Ref, float] = {}
+        self.store = store
+        self._sizes = GraphSizes(graph, self._stored_count, count_rows)
         self._rates: dict[tuple[str, str], float | None] = {}
-        self._rows: dict[int, int] = {}
 
     def cost(self, node: Node, resources: Resources) -> Cost:
         """What running this node takes."""
-        units = self._units(node)
+        kind = KINDS[node.kind]
+        units = float(kind.units(node, self._sizes))
         lab = _is_lab(node.view)
         rate = self._measured(node)
-        seconds = units * (rate if rate is not None else DEFAULT_SECONDS[node.kind][0 if lab else 1])
+        seconds = units * (rate if rate is not None else kind.seconds[0 if lab else 1])
         if rate is None and not lab:
             seconds /= max(1, gpu_count(resources)) * max(1, resources.workers)
-        asked, input_tokens, output_tokens = self._oracle(node, lab)
-        oracle: Oracle | None = getattr(node.view, "oracle", None) or getattr(node.view, "judge", None)
+        tokens = LAB_TOKENS if lab else ASSUMED_TOKENS
+        requests, input_tokens, output_tokens = kind.asks(node, self._sizes, tokens) if kind.asks else (0.0, 0.0, 0.0)
+        oracle = kind.asked_of(node.view)
         usd = 0.0
-        if oracle is not None and asked:
+        if isinstance(oracle, Oracle) and requests:
             half = 0.5 if oracle.mode == "batch" else 1.0
             usd = half * (input_tokens * oracle.usd_per_million_input + output_tokens * oracle.usd_per_million_output) / 1e6
-        size = int(units * BYTES_A_UNIT.get(node.kind, 100))
-        if node.kind == "train":
-            size = (LAB_MODEL_BYTES if lab else MODEL_BYTES) * (1 + len(node.view.trainer.evaluate_at))
+        size = int(units * kind.bytes)
+        if kind.weights:
+            size = (LAB_MODEL_BYTES if lab else MODEL_BYTES) * kind.weights(node.view)
         return Cost(
             units=units,
             seconds=seconds,
@@ -126,95 +100,10 @@ class Estimator:
             measured=rate is not None,
         )
 
-    def _size(self, ref: Ref) -> float:
-        """Expected problems that a stage covers."""
-        if ref in self._problems:
-            return self._problems[ref]
-        node = self.graph.nodes[ref]
-        known = self._stored_count(ref)
-        if known is not None:
-            size = known
-        elif ref.kind == "problems":
-            size = float(self._count(node.view.problems))
-        elif ref.kind == "solvable":
-            size = self._size(node.inputs["problems"]) * (
-                0.9 if _is_lab(self.graph.nodes[node.inputs["rollouts"]].view) else ASSUMED_SOLVABLE
-            )
-        elif "aligned" in node.inputs:
-            size = self._size(node.inputs["aligned"])
-        elif "solvable" in node.inputs:
-            size = self._size(node.inputs["solvable"])
-        elif "problems" in node.inputs:
-            size = self._size(node.inputs["problems"])
-        else:
-            size = 0.0
-        self._problems[ref] = size
-        return size
-
-    def _count(self, data: Problems | Benchmark) -> int:
-        if id(data) not in self._rows:
-            self._rows[id(data)] = count_rows(data)
-        return self._rows[id(data)]
-
     def _stored_count(self, ref: Ref) -> float | None:
-        if ref.kind not in COUNTED_BY:
-            return None
         artifact = self.store.get_sound(*ref)
-        count = None if artifact is None else artifact.metrics.get(COUNTED_BY[ref.kind])
+        count = None if artifact is None else artifact.metrics.get(KINDS[ref.kind].counted_by)
         return None if count is None else float(count)
-
-    def _traces(self, ref: Ref) -> float:
-        """Expected rows of a candidates or stream artifact."""
-        node = self.graph.nodes[ref]
-        view = node.view
-        if ref.kind != "candidates":
-            return self._size(ref)
-        problems = self._size(node.inputs["solvable"])
-        if view.source.name == "student" and view.refinement.name == "none":
-            sampling = self.graph.nodes[node.inputs["rollouts"]].view.rollouts.sampling
-            return problems * float(sampling.n)
-        if view.refinement.input == "all" and view.refinement.name != "none":
-            sampling = self.graph.nodes[node.inputs["rollouts"]].view.rollouts.sampling
-            return problems * max(1.0, sampling.n * ASSUMED_ELIGIBLE)
-        return problems * float(view.source.samples)
-
-    def _units(self, node: Node) -> float:
-        view = node.view
-        match node.kind:
-            case "student":
-                return float(view.lab.steps)
-            case "reward_model":
-                return float(view.lab.traces)
-            case "rollouts":
-                return self._size(node.ref) * float(view.rollouts.sampling.n)
-            case "candidates":
-                return self._traces(node.ref)
-            case "reward" | "perplexity":
-                return self._traces(node.inputs["traces"]) if "traces" in node.inputs else self._size(node.inputs["solvable"])
-            case "retention" | "ranking":
-                return min(self._size(node.ref), float(view.retention.sample))
-            case "train":
-                return self._size(self.graph.nodes[node.inputs["stream"]].inputs["aligned"]) * float(view.trainer.epochs)
-            case "evaluate":
-                rows = sum(self._count(benchmark) for benchmark in view.evaluation.benchmarks.values())
-                return float(rows * view.evaluation.sampling.n)
-            case _:
-                return self._size(node.ref)
-
-    def _oracle(self, node: Node, lab: bool) -> tuple[bool, float, float]:
-        view = node.view
-        tokens = 70 if lab else ASSUMED_TOKENS
-        if isinstance(view, views.CandidatesView) and view.oracle.backend != "none":
-            asked = self._traces(node.ref) * (1 + (ASSUMED_RETRIES if view.refinement.retries else 0))
-            given = ORDER_TOKENS + (tokens if view.refinement.name != "none" else 0)
-            return True, asked * given, asked * tokens
-        if isinstance(view, views.RetentionView):
-            asked = self._units(node)
-            return True, asked * (ORDER_TOKENS + 2 * tokens), asked * 60
-        if isinstance(view, views.RankingView):
-            asked = self._units(node)
-            return True, asked * (ORDER_TOKENS + (1 + len(view.arms)) * tokens), asked * 60
-        return False, 0.0, 0.0
 
     def _measured(self, node: Node) -> float | None:
         """Median seconds a unit over recent artifacts of this kind with the same model."""

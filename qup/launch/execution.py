@@ -149,7 +149,7 @@ def _load_stage(job: Job) -> ModuleType:
 def _compute(
     store: Store, job: Job, inputs: dict[str, Artifact], record: Record, lease: Lease, stopping: Callable[[], bool], log: logging.Logger
 ) -> None:
-    if job.ref.kind == "evaluate" and any(artifact.pruned for artifact in inputs.values()):
+    if any(artifact.pruned for artifact in inputs.values()):
         raise StoreError(
             f"{job.ref}: the weights to evaluate were taken away (store.keep_weights); launch again, and they are trained anew"
         )

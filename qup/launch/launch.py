@@ -36,8 +36,8 @@ class Outcome:
 
 def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None) -> Outcome:
     """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend."""
-    from qup.config.resolve import resolve_grid
-    from qup.config.validate import validate_grid
+    from qup.identity.resolve import resolve_grid
+    from qup.launch.check import validate_grid
 
     console = console or make_console()
     validate_grid(cells, launcher=where)

@@ -81,7 +81,7 @@ class Plan:
         stays, passing, best = 0, [], set()
         for ref, planned in self.to_run.items():
             users: list[Config] = []
-            if ref.kind == "train":
+            if KINDS[ref.kind].weights:
                 users = [self.graph.cells[index].config for index in self.graph.users.get(ref, ())]
             keep = {cell.store.keep_weights for cell in users}
             if not keep or "all" in keep:
@@ -174,8 +174,7 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         else:
             run[ref] = False
         required.update(node.inputs.values())
-        if ref.kind == "evaluate":
-            weights_needed.update(node.inputs.values())
+        weights_needed.update(parent for parent in node.inputs.values() if KINDS[parent.kind].weights)
     if other_code and policy == "refuse":
         named = ", ".join(str(ref) for ref in other_code[:5])
         raise QupError(

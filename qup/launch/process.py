@@ -20,6 +20,7 @@ from qup.errors import CorruptArtifact, Interrupted, LeaseLost, QupError
 from qup.launch.execution import check_packages, execute, execute_follower, execute_worker
 from qup.launch.job import Job
 from qup.launch.weights import let_go
+from qup.pipeline import KINDS
 from qup.store import Store
 from qup.store.store import write_json
 
@@ -108,7 +109,7 @@ def run_job(path: Path, worker: tuple[int, int] | None = None, stop: StopFlag | 
         _record_failure(job, error)
         return 1
     log.info("%s: %s", job.ref, done)
-    if job.ref.kind == "evaluate" and worker is None:
+    if worker is None and any(KINDS[ref.kind].weights for ref in job.inputs.values()):
         _let_weights_go(job, log)
     return OUTCOMES[done] if tell else 0
 

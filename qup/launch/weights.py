@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from qup.launch.plan import Plan
+from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Lease, Store
 from qup.store.artifact import PRUNED
@@ -37,7 +38,7 @@ def let_go(store: Store, study_dir: Path, evaluation: Ref | None = None) -> list
 
 def lost_weights(plan: Plan) -> bool:
     """Whether weights that the plan evaluates were taken away since it was made."""
-    needed = {ref for planned in plan.to_run.values() if planned.node.kind == "evaluate" for ref in planned.node.inputs.values()}
+    needed = {ref for planned in plan.to_run.values() for ref in planned.node.inputs.values() if KINDS[ref.kind].weights}
     return any((plan.store.path(*ref) / PRUNED).exists() for ref in needed if ref in plan.stored)
 
 
@@ -72,7 +73,7 @@ def _held(store: Store, study: Study, among: set[Ref]) -> set[Ref]:
     """Trainings whose weights a study has yet to evaluate, or keeps."""
     held = {ref for ref, cell in _trained(study) if ref in among and _keeps(cell) == "all"}
     for ref, parents in study.nodes.items():
-        own = among.intersection(parents) if ref.kind == "evaluate" else set()
+        own = among.intersection(parents)
         if own and _open(store, ref, study):
             held |= own
     return held | (_best(store, study, among) & among) | _adoptable(store, study, among)

@@ -9,6 +9,7 @@ from typing import Any
 from qup.config import views
 from qup.config.schema import Config, Reward
 from qup.pipeline.graph import CellStages, Graph, Ref
+from qup.pipeline.kinds import KINDS
 from qup.pipeline.labels import cell_labels
 from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_perplexity, relevant_refinement, relevant_selection, relevant_source
 
@@ -313,9 +314,8 @@ def _second_half(graph: Graph, arm: _Arm, stages: dict[str, Any], label: str) ->
 
 def _wanted(stages: dict[str, Any]) -> tuple[Ref, ...]:
     """What a cell's row and its report are read from."""
-    names = ("solvable", "aligned", "stream", "reward", "perplexity", "retention", "ranking", "train", "evaluate", "evaluate_at")
     found: list[Ref] = []
-    for name in names:
+    for name in (*(kind.name for kind in KINDS.values() if kind.row), "evaluate_at"):
         entry = stages.get(name)
         found.extend(entry.values() if isinstance(entry, dict) else [entry] if entry else [])
     return tuple(dict.fromkeys(found))

@@ -4,51 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from qup.config.fingerprint import digest
 from qup.config.fingerprint import fields as key_fields
 from qup.pipeline.kinds import KINDS
+from qup.pipeline.nodes import Node, Ref
 
-
-class Ref(NamedTuple):
-    """A stage's name and key: what names an artifact."""
-
-    kind: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: str, kind: str = "") -> Ref:
-        """From `kind/key`, or from a key alone where its kind is known."""
-        named, _, key = text.rpartition("/")
-        return cls(named or kind, key)
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.key}"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One stage run that one or more cells share."""
-
-    ref: Ref
-    view: Any
-    inputs: dict[str, Ref]
-    hints: dict[str, Ref]
-    """Read where they exist, never part of the key: results that this one can be gathered from."""
-    label: str
-
-    @property
-    def kind(self) -> str:
-        return self.ref.kind
-
-    @property
-    def key(self) -> str:
-        return self.ref.key
-
-    @property
-    def parents(self) -> tuple[Ref, ...]:
-        return (*self.inputs.values(), *self.hints.values())
+__all__ = ["CellStages", "Graph", "Node", "Ref"]
 
 
 @dataclass

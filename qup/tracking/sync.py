@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qup.config.fingerprint import build
 from qup.config.schema import Tracking
 from qup.errors import InputError
+from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
 from qup.study import Cell, Study
@@ -77,7 +78,7 @@ def _runs(study: Study, tracking: Tracking) -> list[_Run]:
     store = study.open_store()
     for cell in study.cells:
         labels = {"study": study.name, "cell": cell.label, "model": cell.get("model.name"), "stream": cell.get("stream.name")}
-        for kind in ("train", "evaluate"):
+        for kind in (kind.name for kind in KINDS.values() if kind.tracked):
             ref = cell.key(kind)
             run = _run(store, tracking, ref, labels, cell) if ref else None
             if run is not None:

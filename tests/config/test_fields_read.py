@@ -27,6 +27,7 @@ OTHERWISE = {
     "Cluster.reward_model": "pipeline/kinds.py",
     "Cluster.rollouts": "pipeline/kinds.py",
     "Cluster.solvable": "pipeline/kinds.py",
+    "Cluster.oracle": "pipeline/kinds.py",
     "Cluster.streams": "pipeline/kinds.py",
     "Cluster.reward": "pipeline/kinds.py",
     "Cluster.perplexity": "pipeline/kinds.py",

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from qup.config.compose import Composer
-from qup.config.sweeps import checked_grid, diagnose, expand
+from qup.config.sweeps import expand
 from qup.errors import ConfigError
+from qup.launch.check import checked_grid, diagnose
 
 
 def _grids(*grids: str) -> str:

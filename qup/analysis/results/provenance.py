@@ -10,14 +10,9 @@ from qup.analysis.results.arms import Run
 from qup.analysis.results.outcomes import Outcome
 from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
+from qup.pipeline import KINDS
 from qup.store import Artifact
 from qup.study import Study
-
-ORDER = (
-    "problems", "student", "reward_model", "rollouts", "solvable", "candidates", "accept", "aligned", "stream", "reward", "perplexity",
-    "retention", "ranking", "train", "evaluate",
-)  # fmt: skip
-
 
 CLAMPED = "prompts that leave less of the context than the length limit"
 
@@ -73,8 +68,8 @@ def reached(study: Study, shelf: Shelf) -> dict[tuple[str, str], tuple[Artifact,
             for entry in (artifact.manifest.get("inputs") or {}).values():
                 if isinstance(entry, Mapping) and entry.get("stage") and entry.get("key"):
                     open_refs.append((str(entry["stage"]), str(entry["key"])))
-    place = {stage: index for index, stage in enumerate(ORDER)}
-    ordered = sorted(found, key=lambda ref: (place.get(ref[0], len(ORDER)), ref[1]))
+    place = {stage: index for index, stage in enumerate(KINDS)}
+    ordered = sorted(found, key=lambda ref: (place.get(ref[0], len(KINDS)), ref[1]))
     return {ref: (found[ref][0], tuple(found[ref][1])) for ref in ordered}
 
 

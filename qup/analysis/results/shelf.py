@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qup.errors import CorruptArtifact
+from qup.pipeline import KINDS
 from qup.store import Artifact, Store
 from qup.study import Cell
 
@@ -56,7 +57,7 @@ class Shelf:
 
     def missing(self, cell: Cell) -> list[str]:
         """Stage kinds of a cell that are not in the store, of those its row is read from."""
-        wanted = ("stream", "reward", "perplexity", "retention", "train", "evaluate", "evaluate_at")
+        wanted = (*(kind.name for kind in KINDS.values() if kind.row), "evaluate_at")
         absent = [(column, name) for column, kind, name, key in cell.refs() if column in wanted and self.get(kind, key) is None]
         found = [f"{column}.{name}" if name else column for column, name in sorted(absent, key=lambda one: wanted.index(one[0]))]
         return list(dict.fromkeys(found))

@@ -18,6 +18,7 @@ from qup.launch.plan import Plan, make_plan
 from qup.launch.results import conclude, values_of
 from qup.launch.units import duration
 from qup.launch.weights import let_go
+from qup.pipeline import KINDS
 
 MAX_REPAIRS = 3
 """Times a launch goes back to recompute artifacts that turned out corrupt."""
@@ -70,7 +71,7 @@ def _unreadable(plan: Plan) -> list[tuple[str, str]]:
     for ref in dict.fromkeys(ref for cell in plan.graph.cells for ref in cell.wanted):
         try:
             artifact = plan.store.get(*ref)
-            if artifact is not None and ref.kind != "train":
+            if artifact is not None and not KINDS[ref.kind].weights:
                 artifact.verify()
         except CorruptArtifact as error:
             plan.store.quarantine(error.stage, error.key)

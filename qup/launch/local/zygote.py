@@ -34,12 +34,6 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
     "transformers.models.auto.modeling_auto",
     "qup.launch.process",
-    "qup.stages.rollouts",
-    "qup.stages.candidates",
-    "qup.stages.perplexity",
-    "qup.stages.reward",
-    "qup.stages.evaluate",
-    "qup.stages.train",
     "qup.training.engine",
 )
 PR_SET_PDEATHSIG = 1
@@ -58,7 +52,9 @@ def die_with_parent() -> None:
 
 def preload() -> None:
     """Imports what stages need; what is not there is left to the stage that needs it."""
-    for name in PRELOAD:
+    from qup.pipeline import KINDS
+
+    for name in (*PRELOAD, *(kind.module for kind in KINDS.values())):
         try:
             importlib.import_module(name)
         except ImportError as error:

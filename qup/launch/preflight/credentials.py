@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 
-from qup.config import views
 from qup.config.schema import Oracle, Sampling
 from qup.errors import ConfigError, Fault
 from qup.launch.plan import Plan, Planned
 from qup.oracle.asks import OPENAI, endpoint
-from qup.pipeline.graph import Ref
+from qup.pipeline import KINDS, Node, Ref
 
 DEFAULT = Oracle().api_key_env
 """An endpoint of one's own may do without a key as long as no other variable is named."""
@@ -26,7 +25,7 @@ def missing_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> list[Faul
     """One fault for each setting that names an empty variable, with the stages that stop for it; `where` is the launcher."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for ref, planned in plan.to_run.items():
-        for key, section in _endpoints(planned.node.view) if ref not in but else ():
+        for key, section in _endpoints(planned.node) if ref not in but else ():
             address, name = endpoint(section.base_url), section.api_key_env
             if (address == OPENAI or name != DEFAULT) and not _given(name, planned, where):
                 found.setdefault((key, name, address), []).append(f"{ref.kind} {planned.node.label}")
@@ -36,22 +35,13 @@ def missing_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> list[Faul
     ]
 
 
-def _endpoints(view: object) -> Iterator[tuple[str, Oracle | Sampling]]:
-    """The sections of a view that name an endpoint of others, each with the setting that names its variable."""
-    match view:
-        case views.CandidatesView():
-            sections: dict[str, Oracle | Sampling] = {"oracle": view.oracle}
-        case views.RetentionView() | views.RankingView():
-            sections = {"judge": view.judge}
-        case views.RolloutsView():
-            sections = {"rollouts.sampling": view.rollouts.sampling}
-        case views.EvaluateView():
-            sections = {"evaluation.sampling": view.evaluation.sampling}
-        case _:
-            return
-    for key, section in sections.items():
-        if section.backend == "openai" or (section.backend == "vllm" and isinstance(section, Oracle) and section.base_url):
-            yield f"{key}.api_key_env", section
+def _endpoints(node: Node) -> Iterator[tuple[str, Oracle | Sampling]]:
+    """The section of a stage's view that names an endpoint of others, with the setting that names its variable."""
+    section = KINDS[node.kind].asked_of(node.view)
+    if section is not None and (
+        section.backend == "openai" or (section.backend == "vllm" and isinstance(section, Oracle) and section.base_url)
+    ):
+        yield f"{KINDS[node.kind].endpoint}.api_key_env", section
 
 
 def _given(name: str, planned: Planned, where: str) -> bool:

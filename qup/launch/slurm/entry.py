@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from qup.launch.job import Job
 from qup.launch.process import INTERRUPTED, StopFlag, log_to_stderr, run_follower, run_job
+from qup.pipeline import KINDS
 
 REQUEUE_WAIT_S = 120
 """Seconds within which SLURM takes a requeued job off its node."""
@@ -35,8 +36,7 @@ class StageTask:
         log = logging.getLogger("qup.slurm")
         stop = StopFlag()
         if ranks > 1:
-            kind = Job.load(path).ref.kind
-            if kind != "train":
+            if not KINDS[Job.load(path).ref.kind].ranks:
                 ranks = 1
                 if rank:
                     return "only the first task of a stage works, but in training"

@@ -5,30 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from qup.config.checks import cross_faults
+from qup.config.compose import Composer, Draft
+from qup.config.door import CONF, stand_alone_loader
 from qup.config.fingerprint import plain
-from qup.config.keys import counted, one_of
-from qup.config.resolve import file_faults
+from qup.config.keys import counted, one_of, range_in_words
 from qup.config.schema import Config
+from qup.config.sweeps import expand
 from qup.errors import ConfigError, Fault
+from qup.identity.resolve import file_faults
+from qup.pipeline.requests import request_faults
 
 SHARED = ("dir", "name", "dry_run", "extend", "wait", "code", "other_code", "max_gpu_hours", "max_oracle_usd", "rehearse", "plain")
 """Settings of `study` that hold for a whole grid and can't be swept."""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A cell as composed, and what is wrong with its overrides."""
-
-    cell: Config | None
-    """What the sound overrides come to; None where that is nothing whole."""
-    experiment: str | None = None
-    faults: tuple[Fault, ...] = ()
-    chosen: bool = True
-    """False where the choice of a group is unknown, so that its settings can't be judged against each other."""
 
 
 def faults(cell: Config, *, launcher: str = "local") -> list[Fault]:
@@ -68,6 +59,23 @@ def refuse_faulty(drafts: Sequence[Draft], *, launcher: str = "local") -> None:
         raise ConfigError([*found, *file_faults(judged)])
 
 
+def checked_grid(composer: Composer, lists: Sequence[Sequence[str]], *, launcher: str = "local") -> list[Config]:
+    """The cells of a grid. Raises ConfigError with what can't be composed and what can't be run, of all cells."""
+    drafts = composer.gather(lists)
+    refuse_faulty(drafts, launcher=launcher)
+    return [draft.cell for draft in drafts if draft.cell is not None]
+
+
+def diagnose(overrides: Sequence[str], *, multirun: bool, config_dir: str | None = None) -> list[Fault]:
+    """Everything wrong with a command line that was refused at its first fault; `config_dir` as --config-dir names it."""
+    composer = Composer(stand_alone_loader(CONF, config_dir), overrides)
+    try:
+        checked_grid(composer, expand(composer, overrides) if multirun else [list(overrides)])
+    except ConfigError as error:
+        return list(error.faults)
+    return []
+
+
 class _Judge:
     """Judges the settings of one grid's cells; sections that cells share are judged once."""
 
@@ -89,7 +97,8 @@ class _Judge:
         if not draft.chosen:
             return found
         wrong = {fault.key for fault in (*draft.faults, *found)}
-        return found + [fault for fault in cross_faults(cell, self._launcher) if fault.key not in wrong]
+        across = [*cross_faults(cell), *request_faults(cell.cluster, self._launcher)]
+        return found + [fault for fault in across if fault.key not in wrong]
 
 
 def _section_faults(section: Any, at: str) -> Iterator[Fault]:
@@ -122,14 +131,6 @@ def _value_faults(value: Any, key: str, metadata: Any) -> Iterator[Fault]:
     low = (above is not None and value <= above) or (least is not None and value < least)
     if low or (most is not None and value > most):
         yield Fault(key, value, f"must be {range_in_words(above, least, most)}")
-
-
-def range_in_words(above: float | None, at_least: float | None, at_most: float | None) -> str:
-    """`above 0 and at most 1` and the like; '' without a limit."""
-    parts = [f"above {above:g}"] if above is not None else []
-    parts += [f"at least {at_least:g}"] if at_least is not None else []
-    parts += [f"at most {at_most:g}"] if at_most is not None else []
-    return " and ".join(parts)
 
 
 def _between(cells: Sequence[Config]) -> Iterator[Fault]:

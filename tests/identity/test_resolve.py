@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from qup.config import contents
 from qup.config.compose import Composer
-from qup.config.contents import CACHE, Digests
 from qup.config.fingerprint import digest, fields
-from qup.config.hub import Hub
-from qup.config.resolve import UNRESOLVED, resolve, resolve_grid
 from qup.config.schema import Config, Problems
 from qup.errors import ConfigError, InputError
+from qup.identity import contents
+from qup.identity.contents import CACHE, Digests
+from qup.identity.hub import Hub
+from qup.identity.resolve import UNRESOLVED, resolve, resolve_grid
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROWS = '{"question": "1+1?", "answer": "2"}\n{"question": "2+2?", "answer": "4"}\n'

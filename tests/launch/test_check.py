@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from qup.config.compose import Composer
-from qup.config.validate import faults, grid_faults, validate_grid
 from qup.errors import ConfigError
+from qup.launch.check import faults, grid_faults, validate_grid
 
 NUMINA = ["problems=numina_cot", "model=qwen2_5_math_1_5b", "evaluation=avg16", "judge=none", "reward=[]", "oracle=none"]
 

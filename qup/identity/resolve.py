@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qup.config.checks import needs_oracle
-from qup.config.contents import Digests
-from qup.config.hub import Hub
 from qup.config.paths import local, missing
 from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Sampling, Source
 from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError
+from qup.identity.contents import Digests
+from qup.identity.hub import Hub
 
 UNRESOLVED = "unresolved:"
 """What a content begins with when only a dry run could do without the commit."""
@@ -114,15 +114,17 @@ class _Resolver:
         if known in self._matched:
             return
         self._matched[known] = (cell.source, cell.problems)
-        from importlib import import_module
+        from qup.data.sets import questions
+        from qup.data.traces import check_ids
 
-        ids = [identity for identity, _ in import_module("qup.data.sets").questions(cell.problems)]
-        faults, note = import_module("qup.data.traces").check_ids(cell.source, "source", ids)
+        faults, note = check_ids(cell.source, "source", [identity for identity, _ in questions(cell.problems)])
         self.faults += faults
         self.notes += [note] if note else []
 
     def _prompts(self, cell: Config, but: Collection[str]) -> None:
         """Whether the prompts leave room to answer, once for each model, data and sampling."""
+        from qup.models.check import check_room
+
         rooms: list[tuple[Problems | Benchmark, Sampling, str, str]] = []
         if cell.stream.name != BASE and not {"problems", "rollouts"} & set(but):
             rooms.append((cell.problems, cell.rollouts.sampling, "rollouts.sampling", "problems"))
@@ -134,7 +136,7 @@ class _Resolver:
             known = (id(cell.model), id(data), id(sampling))
             if known not in self._roomy:
                 self._roomy[known] = (cell.model, data, sampling)
-                self._check("qup.models.check", "check_room", cell.model, data, sampling, key, of)
+                self.faults += check_room(cell.model, data, sampling, key, of)
 
     def _once(self, make: Callable[[S, str], S], section: S, key: str) -> S:
         """`make(section, key)`, once for the same object; it is kept, so that its id is never used twice."""
@@ -159,14 +161,18 @@ class _Resolver:
         return self._once(self._data, benchmark, key)
 
     def _data(self, data: Any, key: str) -> Any:
+        from qup.data.sets import check_file
+
         found = data if data.lab is not None else self._located(data, key, "dataset")
-        self._check("qup.data.sets", "check_file", found, key)
+        self.faults += check_file(found, key)
         return found
 
     def _model(self, model: Model, key: str) -> Model:
         if model.lab is not None:
             return model
-        if self._check("qup.models.check", "check_model", model):
+        from qup.models.check import check_model
+
+        if self._fault(check_model(model)):
             return model
         return self._located(model, key, "model", model.gguf_file)
 
@@ -174,26 +180,33 @@ class _Resolver:
         return {name: self._once(self._reward, reward, f"{key}.{name}") for name, reward in rewards.items()}
 
     def _reward(self, reward: Reward, key: str) -> Reward:
-        if reward.lab is not None or self._check("qup.models.check", "check_reward", reward, key):
+        from qup.models.check import check_reward
+
+        if reward.lab is not None or self._fault(check_reward(reward, key)):
             return reward
         return self._located(reward, key, "model")
 
     def _source(self, source: Source, key: str) -> Source:
         if "file" not in source.name.split("+"):
             return source
-        self._check("qup.data.traces", "check_traces", source, key)
+        from qup.data.traces import check_traces
+
+        self.faults += check_traces(source, key)
         return self._located(source, key, "file")
 
     def _oracle(self, oracle: Oracle, key: str) -> Oracle:
         if oracle.backend == "none":
             return oracle
+        from qup.oracle.backends import check_recording
+        from qup.text.prompts import check_prompts
+
         if oracle.backend == "recorded" and oracle.path:
-            self._check("qup.oracle.backends", "check_recording", oracle, key)
+            self.faults += check_recording(oracle, key)
             oracle = self._located(oracle, key, "file")
         if oracle.backend == "vllm" and oracle.base_url is None:
             oracle = self._served(oracle, key)
         files = {task: path for task, path in oracle.prompts.items() if "\n" not in path}
-        if self._check("qup.text.prompts", "check_prompts", replace(oracle, prompts=files), key):
+        if self._fault(check_prompts(replace(oracle, prompts=files), key)):
             return oracle
         return replace(oracle, prompts=oracle.prompts | {task: Path(path).read_text(encoding="utf-8") for task, path in files.items()})
 
@@ -235,10 +248,7 @@ class _Resolver:
             return UNRESOLVED + at
         return commit
 
-    def _check(self, module: str, name: str, *args: Any) -> list[Fault]:
-        """The faults of a check that lives on a floor above, imported where it is needed."""
-        from importlib import import_module
-
-        found: list[Fault] = getattr(import_module(module), name)(*args)
+    def _fault(self, found: Sequence[Fault]) -> bool:
+        """Notes what a check found; whether that is anything."""
         self.faults += found
-        return found
+        return bool(found)

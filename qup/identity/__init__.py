@@ -1,0 +1,1 @@
+"""Identity at planning: files, folders and hub names become contents."""
