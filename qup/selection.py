@@ -14,17 +14,6 @@ import numpy as np
 
 from qup.draws import choose
 
-SCORES_READ: dict[str, tuple[str, ...]] = {
-    "random": (),
-    "shortest": (),
-    "reward": ("reward",),
-    "perplexity": ("nll",),
-    "rank_surprisal": ("nll",),
-    "joint": ("reward", "nll"),
-    "pareto": ("reward", "nll"),
-}
-"""What each rule reads beside the candidates."""
-
 
 @dataclass(frozen=True)
 class Groups:
@@ -101,30 +90,30 @@ def pooled_sd(groups: Groups, value_N: np.ndarray) -> float:
     return spread if spread > 1e-12 * float(np.max(np.abs(value_N[there]))) else 0.0
 
 
-def joint_value(groups: Groups, reward_N: np.ndarray, nll_N: np.ndarray, weight: float) -> np.ndarray:
-    """(r − r̄_p)/s_r − λ·(n − n̄_p)/s_n with pooled s; a term whose s is 0 is dropped. −inf where a score is NaN."""
-    missing = np.isnan(reward_N) | np.isnan(nll_N)
-    reward_N, nll_N = np.where(missing, np.nan, reward_N), np.where(missing, np.nan, nll_N)
+def joint_value(groups: Groups, reward_N: np.ndarray, cost_N: np.ndarray, weight: float) -> np.ndarray:
+    """(r − r̄_p)/s_r − λ·(c − c̄_p)/s_c with pooled s; a term whose s is 0 is dropped. −inf where a score is NaN."""
+    missing = np.isnan(reward_N) | np.isnan(cost_N)
+    reward_N, cost_N = np.where(missing, np.nan, reward_N), np.where(missing, np.nan, cost_N)
     value = np.zeros(len(reward_N))
     if spread := pooled_sd(groups, reward_N):
         value = value + deviations(groups, reward_N) / spread
-    if weight and (spread := pooled_sd(groups, nll_N)):
-        value = value - weight * deviations(groups, nll_N) / spread
+    if weight and (spread := pooled_sd(groups, cost_N)):
+        value = value - weight * deviations(groups, cost_N) / spread
     return np.where(missing, -np.inf, value)
 
 
-def pareto_rows(groups: Groups, reward_N: np.ndarray, nll_N: np.ndarray) -> np.ndarray:
-    """Marks the rows that no other of the problem beats in both: higher reward and lower NLL.
+def pareto_rows(groups: Groups, reward_N: np.ndarray, cost_N: np.ndarray) -> np.ndarray:
+    """Marks the rows that no other of the problem beats in both: higher reward and lower cost.
 
     Rows with a NaN score are never marked, unless the problem has no other.
     """
-    missing = np.isnan(reward_N) | np.isnan(nll_N)
+    missing = np.isnan(reward_N) | np.isnan(cost_N)
     beaten = np.zeros(len(reward_N), bool)
     for shift in range(1, int(groups.count_P.max(initial=1))):
         rows = np.flatnonzero(groups.problem_N[shift:] == groups.problem_N[:-shift]) if shift < len(reward_N) else np.zeros(0, np.int64)
         first, second = rows, rows + shift
-        beaten[first] |= (reward_N[second] > reward_N[first]) & (nll_N[second] < nll_N[first])
-        beaten[second] |= (reward_N[first] > reward_N[second]) & (nll_N[first] < nll_N[second])
+        beaten[first] |= (reward_N[second] > reward_N[first]) & (cost_N[second] < cost_N[first])
+        beaten[second] |= (reward_N[first] > reward_N[second]) & (cost_N[first] < cost_N[second])
     front = ~beaten & ~missing
     return front | (groups.sums(front) == 0)[groups.problem_N]
 
@@ -145,15 +134,14 @@ def select(
     seed: int,
     *,
     reward_N: np.ndarray | None = None,
-    nll_N: np.ndarray | None = None,
-    ratio_N: np.ndarray | None = None,
+    cost_N: np.ndarray | None = None,
     chars_N: np.ndarray | None = None,
     weight: float = 1.0,
 ) -> np.ndarray:
     """Row number of the chosen candidate of each problem, int64 [P].
 
-    `reward_N` higher is better; `nll_N` nats a token, `ratio_N` rank-surprisal ratio and `chars_N` characters, lower is
-    better. A NaN score means that the trace did not fit its scorer: it is chosen only where none of the problem fits.
+    `reward_N` higher is better; of `cost_N`, a measure turned so, and of `chars_N`, characters, lower is better. A NaN
+    score means that the trace did not fit its scorer: it is chosen only where none of the problem fits.
     """
 
     def lowest(value_N: np.ndarray) -> np.ndarray:
@@ -171,13 +159,11 @@ def select(
             return highest_rows(groups, lowest(given(chars_N)), ids, None)
         case "reward":
             return highest_rows(groups, lowest(-given(reward_N)), ids, seed)
-        case "perplexity":
-            return highest_rows(groups, lowest(given(nll_N)), ids, seed)
-        case "rank_surprisal":
-            return highest_rows(groups, lowest(given(ratio_N)), ids, seed)
+        case "perplexity" | "rank_surprisal" | "measure":
+            return highest_rows(groups, lowest(given(cost_N)), ids, seed)
         case "joint":
-            return highest_rows(groups, joint_value(groups, given(reward_N), given(nll_N), weight), ids, seed)
+            return highest_rows(groups, joint_value(groups, given(reward_N), given(cost_N), weight), ids, seed)
         case "pareto":
-            return drawn_rows(groups, pareto_rows(groups, given(reward_N), given(nll_N)), ids, seed)
+            return drawn_rows(groups, pareto_rows(groups, given(reward_N), given(cost_N)), ids, seed)
         case _:
-            raise ValueError(f"selection {rule!r}; valid: {', '.join(SCORES_READ)}")
+            raise ValueError(f"selection {rule!r} is none")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 
 from qup.config.keys import one_of
+from qup.config.measured import READS_MEASURE, READS_REWARD, car_reward, selected_measure
 from qup.config.paths import local, missing
 from qup.config.schema import POOLS, Benchmark, Config, LabProblems, Model, Oracle, Problems, Reward, Sampling, Trainer
 from qup.config.settle import BASE
 from qup.errors import Fault
+from qup.measures import KINDS
 
 ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "judge_symmetric", "rank")
 COLUMN = re.compile(r"[A-Za-z_]\w*")
@@ -30,6 +33,7 @@ def cross_faults(cell: Config) -> Iterator[Fault]:
     yield from _sampling("evaluation.sampling", cell.evaluation.sampling, cell.model)
     yield from _evaluation(cell)
     yield from _rewards(cell)
+    yield from _measures(cell)
     if cell.stream.name != BASE:
         yield from _source(cell)
         yield from _refinement(cell)
@@ -179,10 +183,11 @@ def _refinement(cell: Config) -> Iterator[Fault]:
 
 def _selection(cell: Config) -> Iterator[Fault]:
     selection = cell.selection
-    if selection.name in ("reward", "joint", "pareto"):
+    if selection.name in READS_REWARD:
         if selection.reward is None:
             yield Fault("selection.reward", None, f"is needed with selection={selection.name}; {one_of('', cell.reward)}")
         yield from _named_reward("selection.reward", selection.reward, cell)
+    yield from _selected_measure(cell)
     pools = cell.source.name.split("+")
     if selection.name != "random" and len(pools) == 1 and _single(cell, pools[0]):
         ways = "source.samples=2 or more, " if pools[0] == "oracle" else ""
@@ -192,6 +197,68 @@ def _selection(cell: Config) -> Iterator[Fault]:
             selection.name,
             f"can't matter: the pool of {pools[0]} holds one candidate a problem; {ways}{refined}or source=student+oracle",
         )
+
+
+def _selected_measure(cell: Config) -> Iterator[Fault]:
+    selection, name = cell.selection, cell.selection.measure
+    if name is None:
+        if selection.name == "measure":
+            yield Fault("selection.measure", None, f"is needed with selection=measure; {one_of('', cell.measure)}")
+        return
+    if name not in cell.measure:
+        more = f"; measure=[…,{name}] adds it" if name in KINDS else ""
+        yield Fault("selection.measure", name, f"is no configured measure; {one_of(name, cell.measure)}{more}")
+        return
+    if selection.name in ("perplexity", "rank_surprisal"):
+        yield Fault("selection.measure", name, f"is not read by selection={selection.name}, which names its own; selection=measure")
+        return
+    if selection.name not in READS_MEASURE:
+        return
+    measure = selected_measure(cell)
+    assert measure is not None
+    if not KINDS[measure.kind].per_trace:
+        yield Fault("selection.measure", name, f"{measure.kind} is a measure of a whole set: a single trace has no number by it")
+    if measure.kind == "car" and selection.name in READS_REWARD:
+        yield Fault(
+            "selection.measure", name, f"holds the reward already, which selection={selection.name} weighs again; selection=measure"
+        )
+
+
+NO_UP_PROJ = {"gpt2": "mlp.c_fc", "gpt_neox": "mlp.dense_h_to_4h", "phi3": "mlp.gate_up_proj", "phi": "mlp.fc1", "opt": "fc1"}
+"""Architectures without mlp.up_proj, and what widens their MLP."""
+
+
+def _measures(cell: Config) -> Iterator[Fault]:
+    for name, measure in cell.measure.items():
+        key = f"measure.{name}"
+        if not COLUMN.fullmatch(name):
+            yield Fault(key, name, "must be letters, digits and _, for it names a column")
+        if measure.better is not None and measure.kind != "length":
+            yield Fault(f"{key}.better", measure.better, f"is for length; {measure.kind} has its own: {KINDS[measure.kind].better}")
+        if measure.window >= 1 and measure.window != int(measure.window):
+            yield Fault(f"{key}.window", measure.window, "must be a share below 1 or a whole number of steps")
+        if measure.kind == "car":
+            if not cell.reward:
+                yield Fault(key, "car", "reads a reward model, and none is configured; reward=[…], or leave it out of measure=")
+            yield from _named_reward(f"{key}.reward", car_reward(measure, cell) if cell.reward else None, cell)
+        elif measure.reward is not None:
+            yield Fault(f"{key}.reward", measure.reward, f"is read by car, not by {measure.kind}")
+        if measure.kind == "scas" and (wider := NO_UP_PROJ.get(_architecture(cell.model))) and cell.perplexity.activation == "mlp.up_proj":
+            yield Fault(
+                "perplexity.activation", "mlp.up_proj", f"the student is a {_architecture(cell.model)}, which has {wider}; name that"
+            )
+
+
+def _architecture(model: Model) -> str:
+    """model_type of a local directory's config.json; "" where it isn't known yet."""
+    found = local(model.path) if model.path else None
+    if found is None or not (found / "config.json").is_file():
+        return ""
+    try:
+        read = json.loads((found / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return ""
+    return str(read.get("model_type", "")) if isinstance(read, dict) else ""
 
 
 def _single(cell: Config, pool: str) -> bool:

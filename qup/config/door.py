@@ -23,7 +23,7 @@ from qup.errors import ConfigError, Fault
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = "config"
-MANY = ("reward",)
+MANY = ("reward", "measure")
 """Groups of which a cell has several."""
 ONE_CELL = "-cell"
 """Behind the name of an experiment with a grid, where one cell of it is launched: the grid keeps the name."""

@@ -13,6 +13,7 @@ from qup.config.schema import (
     Evaluation,
     LabReward,
     LabStudent,
+    Measure,
     Model,
     Oracle,
     Perplexity,
@@ -108,11 +109,14 @@ class AlignedView:
 @dataclass(frozen=True)
 class StreamView:
     """Inputs: problems, solvable, rollouts, aligned, `pool.<name>` (candidates) for each pool; where the selection
-    reads them `reward.<name>` and `nll.<name>` for each pool. Table `stream`."""
+    reads them `reward.<name>`, `nll.<name>` (the token pass) and `measure.<name>` (a measure with a pass of its own)
+    for each pool. Table `stream`."""
 
     selection: Selection
     alignment: Alignment
     pools: tuple[str, ...]
+    measure: Measure | None = None
+    """What the selection ranks by beside rewards."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,16 @@ class PerplexityView:
 
     model: Model
     perplexity: Perplexity
+
+
+@dataclass(frozen=True)
+class MeasureView:
+    """A measure with a pass of its own, lalp or grace. Inputs: problems, traces, student (lab students only).
+    Hint: `pool.<name>`. Table `measured`. Sharded over traces."""
+
+    model: Model
+    perplexity: Perplexity
+    measure: Measure
 
 
 @dataclass(frozen=True)

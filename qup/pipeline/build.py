@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qup.config import views
+from qup.config.measured import relevant_measure, selected_measure, selected_reward, token_pass
 from qup.config.schema import Config, Reward
+from qup.measures import KINDS as MEASURES
 from qup.pipeline.graph import CellStages, Graph, Ref
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.labels import cell_labels
-from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_perplexity, relevant_refinement, relevant_selection, relevant_source
+from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_refinement, relevant_selection, relevant_source
 
 BASE = "base"
 
@@ -119,7 +121,7 @@ def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[st
     """Compatibility-guided refinement, unrolled: ask, score, ask what is still open, …, accept."""
     cell = arm.cell
     assert arm.rollouts is not None and arm.solvable is not None
-    scorer = views.PerplexityView(cell.model, relevant_perplexity(cell))
+    scorer = views.PerplexityView(cell.model, token_pass(cell))
     native = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, **arm.student}
     known = {"nll.native": graph.add("perplexity", scorer, native, label=f"{cell.model.name}/kept")}
     rewards: dict[str, Ref] = {}
@@ -175,12 +177,6 @@ def _pool_labels(members: Sequence[_Arm]) -> dict[Ref, str]:
     return {ref: name if len(taken[name]) == 1 else f"{name}.{ref.key[:6]}" for ref, name in names.items()}
 
 
-def _reads(cell: Config) -> tuple[bool, bool]:
-    """Whether the selection reads rewards, and whether it reads NLL or ranks."""
-    name = cell.selection.name
-    return name in ("reward", "joint", "pareto"), name in ("perplexity", "rank_surprisal", "joint", "pareto")
-
-
 def _score_pools(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[str, Ref], Ref]:
     """Scores of whole pools, only where some selection reads them: (scorer, candidates) → scores.
 
@@ -189,16 +185,19 @@ def _score_pools(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[str, Ref], Re
     """
     scored: dict[tuple[str, Ref], Ref] = {}
     for arm in arms:
-        reads_reward, reads_nll = _reads(arm.cell)
+        measure = selected_measure(arm.cell)
         for pool in (arm.pools or {}).values():
             label = f"{arm.cell.model.name}/pool"
-            if reads_nll:
-                inputs = {"problems": arm.problems, "traces": pool, **arm.student}
-                view = views.PerplexityView(arm.cell.model, relevant_perplexity(arm.cell))
-                scored["nll", pool] = graph.add("perplexity", view, inputs, label=label)
-            if reads_reward and arm.cell.selection.reward:
-                name = arm.cell.selection.reward
-                scored[f"reward.{name}", pool] = _reward(graph, arm, name, pool, label)
+            inputs = {"problems": arm.problems, "traces": pool, **arm.student}
+            if measure is not None and MEASURES[measure.kind].needs != "tokens":
+                view = views.MeasureView(arm.cell.model, token_pass(arm.cell), measure)
+                scored[f"{measure}", pool] = graph.add("measure", view, inputs, label=f"{label}/{measure.kind}")
+            elif measure is not None:
+                scored["nll", pool] = graph.add(
+                    "perplexity", views.PerplexityView(arm.cell.model, token_pass(arm.cell)), inputs, label=label
+                )
+            if reward := selected_reward(arm.cell):
+                scored[f"reward.{reward}", pool] = _reward(graph, arm, reward, pool, label)
     return scored
 
 
@@ -215,16 +214,16 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
     cell, pools = arm.cell, arm.pools
     assert pools is not None and arm.rollouts is not None and arm.solvable is not None
     selection = relevant_selection(cell.selection)
-    reads_reward, reads_nll = _reads(cell)
+    measure = selected_measure(cell)
+    passes = {} if measure is None else {"nll": "nll"} if MEASURES[measure.kind].needs == "tokens" else {"measure": f"{measure}"}
+    if reward := selected_reward(cell):
+        passes["reward"] = f"reward.{reward}"
     inputs = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, "aligned": aligned}
     for name, pool in pools.items():
         inputs[f"pool.{name}"] = pool
-        if reads_nll:
-            inputs[f"nll.{name}"] = scored["nll", pool]
-        if reads_reward:
-            inputs[f"reward.{name}"] = scored[f"reward.{selection.reward}", pool]
+        inputs |= {f"{read}.{name}": scored[what, pool] for read, what in passes.items()}
     label = f"{cell.model.name}/{cell.stream.name}"
-    stream = graph.add("stream", views.StreamView(selection, cell.alignment, tuple(pools)), inputs, label=label)
+    stream = graph.add("stream", views.StreamView(selection, cell.alignment, tuple(pools), measure), inputs, label=label)
     gathered = {f"pool.{name}": scored["nll", pool] for name, pool in pools.items() if ("nll", pool) in scored}
     rewards = {}
     for name in cell.reward:
@@ -239,7 +238,8 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
         "aligned": aligned,
         "stream": stream,
         "reward": rewards,
-        "perplexity": graph.add("perplexity", views.PerplexityView(cell.model, relevant_perplexity(cell)), scores, gathered, label),
+        "perplexity": graph.add("perplexity", views.PerplexityView(cell.model, token_pass(cell)), scores, gathered, label),
+        "measure": _measures(graph, cell, scores, pools, scored, label),
     }
     if _judged(cell):
         view = views.RetentionView(cell.judge, cell.retention, cell.retention.seed or 0)
@@ -250,6 +250,19 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
             label=label,
         )
     return stages
+
+
+def _measures(
+    graph: Graph, cell: Config, scores: dict[str, Ref], pools: dict[str, Ref], scored: dict[tuple[str, Ref], Ref], label: str
+) -> dict[str, Ref]:
+    """Of a stream: the measures that want a pass of their own, by name."""
+    made = {}
+    for name, measure in cell.measure.items():
+        if MEASURES[measure.kind].needs != "tokens":
+            view = views.MeasureView(cell.model, token_pass(cell), relevant_measure(measure))
+            hints = {f"pool.{pool}": scored[f"{view.measure}", ref] for pool, ref in pools.items() if (f"{view.measure}", ref) in scored}
+            made[name] = graph.add("measure", view, scores, hints, f"{label}/{name}")
+    return made
 
 
 def _judged(cell: Config) -> bool:

@@ -125,6 +125,11 @@ def _scored(node: Node, sizes: Sizes) -> float:
     return sizes.rows(node.inputs["traces"]) if "traces" in node.inputs else sizes.problems(node.inputs["solvable"])
 
 
+def _measured(node: Node, sizes: Sizes) -> float:
+    traces = sizes.rows(node.inputs["traces"])
+    return min(traces, float(node.view.measure.problems)) if node.view.measure.kind == "grace" else traces
+
+
 def _judged(node: Node, sizes: Sizes) -> float:
     return min(sizes.problems(node.ref), float(node.view.retention.sample))
 
@@ -168,6 +173,7 @@ KINDS = {
         Kind("stream", views.StreamView, "streams", row=True, seconds=(2e-4, 2e-4), bytes=1500),
         Kind("reward", views.RewardView, "reward", sharded=True, row=True, units=_scored, seconds=(0.003, 0.25)),
         Kind("perplexity", views.PerplexityView, "perplexity", version=2, sharded=True, row=True, units=_scored, seconds=(0.003, 0.02), bytes=4000),
+        Kind("measure", views.MeasureView, "perplexity", sharded=True, row=True, units=_measured, seconds=(0.01, 0.15), bytes=200),
         Kind("retention", views.RetentionView, "retention", version=2, row=True, endpoint="judge", units=_judged, seconds=(0.001, 0.02), asks=_compared),
         Kind("ranking", views.RankingView, "retention", row=True, endpoint="judge", units=_judged, seconds=(0.001, 0.02), asks=_compared),
         Kind(

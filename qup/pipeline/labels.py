@@ -17,6 +17,7 @@ _DIMENSIONS: dict[str, Callable[[Config], object]] = {
     "refinement": lambda cell: cell.refinement.name,
     "selection": lambda cell: cell.selection.name,
     "reward": lambda cell: cell.selection.reward,
+    "measure": lambda cell: cell.selection.measure,
     "weight": lambda cell: cell.selection.weight,
     "lr": lambda cell: cell.trainer.lr,
     "batch": lambda cell: cell.trainer.batch_size,

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qup.config.schema import Config, Oracle, Perplexity, Refinement, Selection, Source
+from qup.config.measured import READS_REWARD
+from qup.config.schema import Oracle, Refinement, Selection, Source
 
 NO_ORACLE = Oracle()
 DEFAULT_SOURCE = Source()
 
 
 def relevant_selection(selection: Selection) -> Selection:
-    """A rule that reads no reward model, or no weight, has none."""
-    reads_reward = selection.name in ("reward", "joint", "pareto")
+    """A rule that reads no reward model, or no weight, has none; the measure it reads stands beside it in the view."""
     return replace(
         selection,
-        reward=selection.reward if reads_reward else None,
+        reward=selection.reward if selection.name in READS_REWARD else None,
+        measure=None,
         weight=selection.weight if selection.name == "joint" else 1.0,
     )
-
-
-def relevant_perplexity(cell: Config) -> Perplexity:
-    """The token pass records activations only where a measure reads them."""
-    reads = any(measure.kind == "scas" for measure in cell.measure.values())
-    return cell.perplexity if reads else replace(cell.perplexity, activation=None)
 
 
 def relevant_source(source: Source, pool: str, refinement: str) -> Source:

@@ -6,8 +6,8 @@ Scores are kept per trace. What a pool's scores hold already is gathered from th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,10 @@ class TraceSet:
 
     def __len__(self) -> int:
         return self.keys.num_rows
+
+    def take(self, index: np.ndarray) -> TraceSet:
+        """Some of the traces, in ascending order."""
+        return replace(self, keys=self.keys.take(pa.array(index)), row_N=self.row_N[index])
 
     def read(self, groups: Sequence[np.ndarray]) -> Iterator[pa.Table]:
         """For each array of positions (ascending, arrays in order) a table: KEYS, question, text."""
@@ -113,9 +117,20 @@ class Plan:
         return [self.todo[index * self.shard_size : (index + 1) * self.shard_size] for index in indices]
 
 
-def make_plan(inputs: Mapping[str, Artifact], ctx: Context, scores: str, shard_size: int) -> Plan:
-    """Plans a scoring stage; `scores` is the table that hints hold. A second call gives the first one's plan."""
+def make_plan(
+    inputs: Mapping[str, Artifact],
+    ctx: Context,
+    scores: str,
+    shard_size: int,
+    wanted: Callable[[pa.ChunkedArray], np.ndarray] | None = None,
+) -> Plan:
+    """Plans a scoring stage; `scores` is the table that hints hold. A second call gives the first one's plan.
+
+    `wanted` marks, by their problem ids, the traces that are scored at all.
+    """
     traces = open_traces(inputs)
+    if wanted is not None:
+        traces = traces.take(np.flatnonzero(wanted(traces.keys["problem_id"])))
     there = np.zeros(len(traces), bool)
     for name, artifact in _hints(inputs).items():
         there |= key_rows(traces.keys, artifact.table(scores, ["problem_id", "candidate"]), name) >= 0

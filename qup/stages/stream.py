@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qup.candidates.problems import kept_rollouts
+from qup.candidates.scores import read_scores
 from qup.config.views import StreamView
 from qup.errors import InputError
 from qup.pipeline.context import Context
 from qup.records import STREAM
-from qup.scoring.totals import pool_totals
-from qup.selection import SCORES_READ, Groups, random_rows, select, within_correlation
+from qup.selection import Groups, random_rows, select, within_correlation
 from qup.store import Artifact, rows, save_table
 
 Inputs = Mapping[str, Artifact]
@@ -57,7 +57,7 @@ def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     owner_G = eligible.problem_N[groups.start_P]
     names = ids.take(pa.array(owner_G)).to_pylist()
     _refuse_pointless(view, groups)
-    scores = _scores(view, inputs, ids, eligible)
+    scores = read_scores(view, inputs, ids, eligible)
     seed = view.selection.seed or 0
     randomly = random_rows(groups, names, seed)
     chosen = select(view.selection.name, groups, names, seed, **scores, weight=view.selection.weight)
@@ -69,11 +69,12 @@ def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     table = _annotated(view, inputs, ids, table, eligible, groups, owner_G, randomly)
     save_table(ctx.out, "stream", table)
     differs = chosen != randomly
-    reward, nll = scores.get("reward_N"), scores.get("nll_N")
+    reward, cost = scores.get("reward_N"), scores.get("cost_N")
     status = pc.value_counts(table["status"]).to_pylist()
     return {
         "n": table.num_rows,
         "selection": view.selection.name,
+        "measure": None if view.measure is None else view.measure.kind,
         "weight": view.selection.weight if view.selection.name == "joint" else None,
         "pool_size": float(len(eligible) / len(ids)),
         "share_multi": float((groups.count_P >= 2).sum() / len(ids)),
@@ -84,7 +85,7 @@ def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
         "n_unscored": int(sum(np.isnan(value).sum() for name, value in scores.items() if name != "chars_N")),
         "mean_chars": float(pc.mean(pc.utf8_length(table["text"])).as_py()),
         "from_pool": {entry["values"]: entry["counts"] for entry in pc.value_counts(table["pool"]).to_pylist()},
-        "within_correlation": None if reward is None or nll is None else within_correlation(groups, reward, nll),
+        "within_correlation": None if reward is None or cost is None else within_correlation(groups, reward, cost),
         "traces_digest": _digest(table),
     }
 
@@ -125,78 +126,6 @@ def _refuse_pointless(view: StreamView, groups: Groups) -> None:
             f"selection={view.selection.name} cannot matter: in the pool {'+'.join(view.pools)} every problem has one candidate; "
             "use selection=random, or a pool with several (source=student, source.samples, refinement.input=all, source=student+oracle)"
         )
-
-
-def _scores(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, eligible: Candidates) -> dict[str, np.ndarray]:
-    """What the selection reads, for every eligible candidate; NaN where a trace did not fit the reward model."""
-    wanted = SCORES_READ[view.selection.name]
-    scores: dict[str, np.ndarray] = {}
-    if view.selection.name == "shortest":
-        scores["chars_N"] = np.zeros(len(eligible))
-    for name, columns in (("reward", ("reward_N",)), ("nll", ("nll_N", "ratio_N"))):
-        if name in wanted:
-            scores |= {column: np.full(len(eligible), np.nan) for column in columns}
-    for number, pool in enumerate(view.pools):
-        mine = np.flatnonzero(eligible.pool_N == number)
-        if "chars_N" in scores:
-            scores["chars_N"][mine] = _lengths(inputs[f"pool.{pool}"])[eligible.row_N[mine]]
-        keys = pa.table({"problem_id": ids.take(pa.array(eligible.problem_N[mine])), "candidate": pa.array(eligible.candidate_N[mine])})
-        for name in wanted:
-            _refuse_others(inputs[f"{name}.{pool}"], inputs[f"pool.{pool}"], f"{name}.{pool}")
-        if "reward" in wanted:
-            scores["reward_N"][mine] = _rewards(inputs[f"reward.{pool}"], pool, keys)
-        if "nll" in wanted:
-            totals = pool_totals(inputs[f"nll.{pool}"])
-            found = _found(totals, keys, f"nll.{pool}")
-            nll, tokens, rank = (np.asarray(totals[column])[found].astype(float) for column in ("nll", "n_tokens", "rank"))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                scores["nll_N"][mine] = _finite(nll / tokens, keys, f"nll.{pool}")
-                scores["ratio_N"][mine] = rank / nll
-    if view.selection.name != "rank_surprisal":
-        scores.pop("ratio_N", None)
-    return scores
-
-
-def _refuse_others(scored: Artifact, pool: Artifact, name: str) -> None:
-    """Scores of other traces than this pool's, by the keys and digests in their manifest."""
-    traces = scored.manifest.get("inputs", {}).get("traces")
-    if traces is not None and traces["key"] != pool.key and traces["digest"] != pool.digest:
-        raise InputError(f"{name} ({scored.stage}/{scored.key}) holds scores of candidates/{traces['key']}, not of {pool.stage}/{pool.key}")
-
-
-def _lengths(pool: Artifact) -> np.ndarray:
-    """Characters of every row's text."""
-    parts = [np.asarray(pc.utf8_length(batch.column(0))) for batch in rows.batches(pool, "candidates", ["text"])]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _rewards(scored: Artifact, pool: str, keys: pa.Table) -> np.ndarray:
-    table = scored.table("scores", ["problem_id", "candidate", "score", "fits"])
-    found = _found(table, keys, f"reward.{pool}")
-    score, fits = np.asarray(table["score"])[found], np.asarray(table["fits"])[found]
-    _finite(np.where(fits, score, 0.0), keys, f"reward.{pool}")
-    return np.where(fits, score, np.nan)
-
-
-def _found(scored: pa.Table, keys: pa.Table, name: str) -> np.ndarray:
-    found = rows.match(keys, scored)
-    if (found < 0).any():
-        raise InputError(f"{name}: no score for {int((found < 0).sum())} of {len(found)} candidates: {_listed(keys, found < 0)}")
-    return found
-
-
-def _finite(values: np.ndarray, keys: pa.Table, name: str) -> np.ndarray:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise InputError(f"{name}: the score of {int(bad.sum())} candidates is no finite number: {_listed(keys, bad)}")
-    return values
-
-
-def _listed(keys: pa.Table, marked: np.ndarray) -> str:
-    """Problem and candidate of the first marked rows."""
-    entries = keys.take(pa.array(np.flatnonzero(marked)[:SHOWN])).to_pylist()
-    more = ", …" if marked.sum() > SHOWN else ""
-    return ", ".join(f"problem {entry['problem_id']} candidate {entry['candidate']}" for entry in entries) + more
 
 
 def _stand_ins(

@@ -31,7 +31,7 @@ GROUPS = {
     "protocol": 1,
     "refinement": 3,
     "reward": 5,
-    "selection": 7,
+    "selection": 8,
     "source": 5,
     "stream": 6,
     "tracking": 2,

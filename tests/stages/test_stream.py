@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qup.config.schema import Alignment, Selection
+from qup.config.schema import Alignment, Measure, Selection
 from qup.config.views import StreamView
 from qup.draws import choose
 from qup.errors import InputError
-from qup.records import ALIGNED, CANDIDATES, PROBLEMS, ROLLOUTS, SCORES, SOLVABLE, TOTALS, TRACES
+from qup.measures import KINDS
+from qup.measures.traces import Traces
+from qup.records import ALIGNED, CANDIDATES, MEASURED, PROBLEMS, ROLLOUTS, SCORES, SOLVABLE, STATISTICS, TOTALS, TRACES
+from qup.scoring.statistics import read_statistics
 from qup.stages import stream
 from tests.helpers.artifacts import CANDIDATE, artifact, context, rows
 
@@ -80,9 +85,13 @@ def totals(root, name, nll):
     return artifact(root, "perplexity", name, totals=rows(TOTALS, entries, pool="", n_prompt=1, n_chars=5))
 
 
-def run(tmp_path, inputs, rule="random", pools=("student",), policy="drop", seed=7, **settings):
+READ = {"perplexity": "mean_logprob", "joint": "mean_logprob", "pareto": "mean_logprob", "rank_surprisal": "rank_surprisal"}
+
+
+def run(tmp_path, inputs, rule="random", pools=("student",), policy="drop", seed=7, measure=None, **settings):
     ctx = context(tmp_path, f"ctx{len(list(tmp_path.iterdir()))}")
-    view = StreamView(Selection(rule, seed, **settings), Alignment(policy), pools)
+    measure = measure or (Measure(READ[rule]) if rule in READ else None)
+    view = StreamView(Selection(rule, seed, **settings), Alignment(policy), pools, measure=measure)
     metrics = stream.run(view, inputs, ctx)
     return metrics, pq.read_table(ctx.out / "stream.parquet").to_pylist()
 
@@ -140,6 +149,90 @@ def test_other_rules_run_and_report_the_tie_between_scores(tmp_path, inputs, rul
     assert metrics["weight"] == (0.5 if rule == "joint" else None)
     if rule == "shortest":
         assert [entry["candidate"] for entry in table] == [max(c for c in range(N) if eligible(p, c)) for p in range(len(IDS))]
+
+
+@pytest.fixture
+def passed(tmp_path, inputs):
+    """A token pass over the student's pool in which every statistic differs."""
+    every = [(p, name, c) for p, name in enumerate(IDS) for c in range(N)]
+    summed = [
+        {"problem_id": name, "candidate": c, "nll": 3.0 + (p * c) % 5, "n_tokens": 4 + c, "rank": 9 + (p + 3 * c) % 7}
+        for p, name, c in every
+    ]
+    extra = [
+        {
+            "problem_id": name,
+            "candidate": c,
+            "brier": 1 + (c * 7 + p) % 3,
+            "brier_top": 1 + (c * 5 + p) % 4,
+            "question_nll": 5.0,
+            "question_tokens": 3,
+            "aa": 0.1 * (1 + (c * 3 + p) % 4),
+            "aq": 0.05,
+            "sentences": [0, 2],
+        }
+        for p, name, c in every
+    ]
+    traces = [{"problem_id": name, "candidate": c, "nll_T": [(3.0 + (p * c) % 5) / (4 + c)] * (4 + c) + [9.0]} for p, name, c in every]
+    tables = {
+        "totals": rows(TOTALS, summed, pool="", n_prompt=1, n_chars=5),
+        "statistics": rows(STATISTICS, extra, pool="", lines=[0], blank_lines=[0]),
+        "traces": rows(TRACES, traces, pool="", n_prompt=1, n_chars=5, token_ids=[1], rank_T=[1]),
+    }
+    inputs["nll.student"] = artifact(tmp_path, "perplexity", "passed", **tables)
+    return inputs
+
+
+@pytest.mark.parametrize("kind", ["mean_logprob", "rank_surprisal", "lark", "scas", "aslec_drop", "aslec_casl", "length"])
+def test_a_selection_by_a_measure_takes_each_problems_best_in_its_direction(tmp_path, passed, kind):
+    metrics, table = run(tmp_path, passed, "measure", measure=Measure(kind))
+    good = [[c for c in range(N) if eligible(p, c)] for p in range(len(IDS))]
+    place = np.array([p * N + c for p in range(len(IDS)) for c in good[p]])
+    traces = read_statistics(passed["nll.student"], Measure(kind)).take(place)
+    traces = Traces.of(place // N, {name: array for name, array in vars(traces).items() if name != "problem_N"})
+    value = dict(
+        zip(place.tolist(), KINDS[kind].module.values(traces, Measure(kind)) * (1 if KINDS[kind].better == "high" else -1), strict=True)
+    )
+    for p, entry in enumerate(table):
+        assert value[p * N + entry["candidate"]] == max(value[p * N + c] for c in good[p])
+    assert (metrics["measure"], metrics["n_unscored"]) == (kind, 0)
+
+
+def test_perplexity_and_mean_logprob_are_one_choice_and_so_are_the_ratios(tmp_path, passed):
+    for rule, kind in (("perplexity", "mean_logprob"), ("rank_surprisal", "rank_surprisal")):
+        assert run(tmp_path, passed, rule)[1] == run(tmp_path, passed, "measure", measure=Measure(kind))[1]
+
+
+@pytest.mark.parametrize("rule", ["joint", "pareto"])
+def test_joint_and_pareto_weigh_any_measure_against_the_reward(tmp_path, passed, rule):
+    passed["reward.student"] = scores(tmp_path, "r", lambda p, c: float(c))
+    by_nll, by_scas = (run(tmp_path, passed, rule, reward="r", measure=Measure(kind))[1] for kind in ("mean_logprob", "scas"))
+    assert by_nll != by_scas
+
+
+def test_car_reads_rewards_lifted_to_zero(tmp_path, passed):
+    passed["reward.student"] = scores(tmp_path, "r", lambda p, c: -5.0 + (p + c) % 3)
+    _, table = run(tmp_path, passed, "measure", measure=Measure("car", beta=0.0))
+    for p, entry in enumerate(table):
+        assert (p + entry["candidate"]) % 3 == max((p + c) % 3 for c in range(N) if eligible(p, c))
+
+
+def test_a_measure_with_a_pass_of_its_own_is_read_from_that(tmp_path, inputs):
+    entries = [{"problem_id": name, "candidate": c, "value": -float((c * 3 + p) % 7)} for p, name in enumerate(IDS) for c in range(N)]
+    inputs["measure.student"] = artifact(tmp_path, "measure", "lalp", measured=rows(MEASURED, entries, pool="", gradient=[]))
+    _, table = run(tmp_path, inputs, "measure", measure=Measure("lalp"))
+    for p, entry in enumerate(table):
+        assert (entry["candidate"] * 3 + p) % 7 == min((c * 3 + p) % 7 for c in range(N) if eligible(p, c))
+
+
+def test_a_measure_that_no_candidate_has_is_refused_with_its_reason(tmp_path, passed):
+    table = passed["nll.student"].table("statistics")
+    without = table.set_column(table.schema.get_field_index("aa"), "aa", pa.array([NAN] * table.num_rows))
+    passed["nll.student"] = artifact(
+        tmp_path, "perplexity", "bare", statistics=without, **{name: passed["nll.student"].table(name) for name in ("totals", "traces")}
+    )
+    with pytest.raises(InputError, match=r"selection.measure=scas: no candidate .* perplexity.activation= names"):
+        run(tmp_path, passed, "measure", measure=Measure("scas"))
 
 
 def test_two_pools_are_one(tmp_path, inputs):

@@ -29,5 +29,5 @@ STREAMS = {
 }
 POOLS = ("student", "oracle", "dataset", "file")
 REFINEMENTS = ("none", "refine", "style_aligned")
-SELECTIONS = ("random", "shortest", "reward", "perplexity", "rank_surprisal", "joint", "pareto")
+SELECTIONS = ("random", "shortest", "reward", "perplexity", "rank_surprisal", "measure", "joint", "pareto")
 MEASURES = tuple(KINDS)

@@ -26,7 +26,8 @@ class Selection:
     name: str = opt("random", "the rule", choices=SELECTIONS)
     seed: int | None = opt(None, "seed of the draw")
     reward: str | None = opt(None, "reward model read by reward, joint, pareto")
-    weight: float = opt(1.0, "λ of joint: weight of the NLL term", at_least=0)
+    measure: str | None = opt(None, "the measure read by measure, and by joint and pareto in place of the NLL; see measure=")
+    weight: float = opt(1.0, "λ of joint: weight of the measure's term", at_least=0)
 
 
 @dataclass(frozen=True)
