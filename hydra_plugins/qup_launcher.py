@@ -32,7 +32,8 @@ class LocalLauncher(Launcher):
         from qup.errors import QupError
         from qup.launch.launch import launch
 
-        composer = Composer(self._context.config_loader, list(self._config.hydra.overrides.hydra))
+        hydra = self._config.hydra
+        composer = Composer(self._context.config_loader, list(hydra.overrides.hydra), primary=hydra.job.config_name)
         cells = composer.grid(job_overrides, now=self._began)
         if initial_job_idx > 0:
             cells = [replace(cell, study=replace(cell.study, extend=True)) for cell in cells]

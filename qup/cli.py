@@ -1,4 +1,4 @@
-"""The console command: what happens to studies and stores after a launch."""
+"""The console command: launches studies, and looks after them and their stores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from rich.console import Console
 from qup.errors import InputError, QupError, surroundings
 
 Handler = Callable[[argparse.Namespace, Console], int]
+
+
+def _launch(args: argparse.Namespace, console: Console) -> int:
+    raise InputError("`launch` comes first: qup launch …; where studies are presented is study.dir=")
 
 
 def _status(args: argparse.Namespace, console: Console) -> int:
@@ -105,7 +109,7 @@ def _store(args: argparse.Namespace, console: Console) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="qup", description="What happens to studies and stores after a launch. Launching itself: python launch.py --help"
+        prog="qup", description="Launches studies, and looks after them and their stores. The settings of a launch: qup launch --help"
     )
     parser.add_argument("--dir", type=Path, default=Path("multirun"), help="where studies are presented (study.dir); default multirun")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -115,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(handler=handler)
         made.add_argument("--dir", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         return made
+
+    # Hydra reads what follows `launch`, before this parser sees it
+    command("launch", _launch, "one cell, or with -m a grid of them; what follows are Hydra's overrides")
 
     status = command("status", _status, "a row a cell, a column a stage: stored, queued, running, failed and why")
     status.add_argument("study", nargs="?", help="without it: what studies there are")
@@ -177,7 +184,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits 0, or 1 with one message on stderr, or 2 for wrong arguments."""
-    args = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["launch"]:
+        from qup.commands.launch import main as launch
+
+        return launch(given[1:])
+    args = _parser().parse_args(given)
     handler: Handler = args.handler
     try:
         from qup.launch.console import make_console

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-import launch as entry
+import qup.commands.launch as entry
 from qup.config.schema import Config
 from qup.errors import InputError
 
-ROOT = Path(entry.__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "deepspeed", "datasets", "wandb")
 
 
@@ -155,7 +155,7 @@ def test_a_bug_keeps_its_traceback(study: FakeStudy, monkeypatch: pytest.MonkeyP
         ("stream=slm_rft source=oracle trainer.lr=0", ["contrary to stream=slm_rft", "above 0"]),
         ("trainer.lrr=1 trainer.epochs=0", ["unknown key", "at least 1"]),
         ("experiment=lba --cfg job", ["did you mean lab?"]),
-        ("hydra/launcher=basic", ["hydra/launcher='basic': local or slurm; Hydra asks another launcher with -m only"]),
+        ("hydra/sweeper=basic trainer.lr=0", ["hydra/sweeper='basic': sweeps with -m only", "above 0"]),
         ("hydra/launcher=slrm trainer.lr=0", ["did you mean slurm?", "above 0"]),
     ],
 )
@@ -169,6 +169,91 @@ def test_a_bad_command_line_is_refused_with_all_faults(
     assert "Traceback" not in told
     assert f"{len(faults)} fault" in told
     assert study.calls == []
+
+
+@pytest.mark.parametrize("multirun", ["", "-m "])
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        ("+trainr.lr=3e-5", "trainr.lr=3e-05: unknown key; did you mean trainer.lr?"),
+        ("++trainr.lr=3e-5", "trainr.lr=3e-05: unknown key; did you mean trainer.lr?"),
+        ("+foo=3", "foo=3: unknown key; the configuration has problems, model"),
+        ("+lora=r16", "+lora='r16': the group has its place already; without the +: lora=r16"),
+        ("study.name=1e5", "study.name='1e5': is read as 100000.0; quotes keep the text: \"study.name='1e5'\""),
+        ("trainer.max_dropped=5", "must be at least 0 and at most 1; 5 % is 0.05"),
+        ("trainer.max_dropped=5%", "must be a number; 5% is 0.05"),
+        ("hydra.sweeper.params={trainer.lr:1}", "study.grids holds an experiment's sweeps"),
+        ("+hydra.sweeper.params.seed=1", "study.grids holds an experiment's sweeps"),
+        ("hydra.sweep.subdir=${hydra.job.num}", "qup makes no folder a cell: study.dir and study.name say where"),
+        ("hydra.run.dir=elsewhere", "qup makes no folder a cell"),
+        ("hydra.job.chdir=true", "paths and store.dir are meant from where you launch"),
+        ("--config-dir nope", "--config-dir='nope': no such directory"),
+        ("trainer.seed=${selection.sed}", "selection.sed"),
+    ],
+)
+def test_a_command_line_is_refused_alike_for_a_cell_and_a_grid(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], multirun: str, command: str, fault: str
+) -> None:
+    assert _main(monkeypatch, multirun + command) == 2
+    told = capsys.readouterr().err
+    assert fault in told
+    assert "1 fault:" in told
+    assert study.calls == []
+
+
+@pytest.mark.parametrize("multirun", ["", "-m "])
+def test_settings_of_the_command_line_may_refer_to_others(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, multirun: str) -> None:
+    assert _main(monkeypatch, multirun + "selection.seed=7 trainer.seed=${selection.seed} trainer=dft") == 0
+    ((cell,), _) = study.calls[0]
+    assert (cell.trainer.seed, cell.selection.seed, cell.trainer.objective) == (7, 7, "dft")
+
+
+@pytest.mark.parametrize("multirun", ["", "-m "])
+def test_the_primary_file_may_be_ones_own(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, multirun: str) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mine.yaml").write_text("defaults: [config, _self_]\ntrainer: {lr: 7e-6}\n")
+    assert _main(monkeypatch, multirun + "--config-name mine seed=1") == 0
+    ((cell,), _) = study.calls[0]
+    assert (cell.trainer.lr, cell.seed) == (7e-6, 1)
+
+
+def test_a_folder_conf_where_one_launches_is_read(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nstudy: {grids: [{seed: '1,2'}]}\n")
+    assert _main(monkeypatch, "-m experiment=mine") == 0
+    assert [cell.study.name for cell in study.calls[0][0]] == ["mine", "mine"]
+
+
+def test_another_folder_takes_the_place_of_conf(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for folder, name in (("conf", "here"), ("other", "there")):
+        (tmp_path / folder / "trainer").mkdir(parents=True)
+        (tmp_path / folder / "trainer" / f"{name}.yaml").write_text("objective: dft\n")
+    assert _main(monkeypatch, "--config-dir other trainer=there") == 0
+    assert _main(monkeypatch, "--config-dir other trainer=here") == 2
+    assert "unknown choice; did you mean there?" in capsys.readouterr().err
+
+
+def test_a_file_that_would_not_be_read_for_qups_own_is_refused(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "problems").mkdir(parents=True)
+    (tmp_path / "conf" / "problems" / "gsm8k.yaml").write_text("path: mine.jsonl\n")
+    (tmp_path / "conf" / "config.yaml").write_text("seed: 1\n")
+    assert _main(monkeypatch, "trainer.lr=0") == 2
+    told = capsys.readouterr().err
+    for fault in ("qup has a problems=gsm8k of its own", "conf='config.yaml': qup has its own", "above 0", "3 faults"):
+        assert fault in told
+
+
+def test_sweeps_in_an_experiments_file_are_told_where_they_belong(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra: {sweeper: {params: {seed: '1,2'}}}\n")
+    assert _main(monkeypatch, "-m experiment=mine") == 2
+    assert "study.grids holds an experiment's sweeps" in capsys.readouterr().err
 
 
 def test_hydras_own_refusal_is_short(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +297,7 @@ def test_what_is_only_submitted_is_returned_as_such(study: FakeStudy) -> None:
     study.submitted = True
     launcher = SlurmLauncher()
     context: Any = type("Context", (), {"config_loader": stand_alone_loader()})
-    config = OmegaConf.create({"hydra": {"overrides": {"hydra": []}}})
+    config = OmegaConf.create({"hydra": {"overrides": {"hydra": []}, "job": {"config_name": "config"}}})
     launcher.setup(hydra_context=context, task_function=lambda config: None, config=config)
     returned = launcher.launch([["seed=1"], ["seed=2"]], 0)
     assert [(one.status, one.return_value) for one in returned] == [(JobStatus.COMPLETED, "submitted")] * 2

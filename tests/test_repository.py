@@ -22,6 +22,7 @@ FLOORS = [
     {"candidates", "identity"},
     {"stages"},
     {"launch"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

@@ -7,6 +7,7 @@ once. It uses Hydra's own parser, defaults list, loader and merges, some of them
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -30,10 +31,17 @@ from omegaconf.errors import OmegaConfBaseException
 from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, several_fault, stand_alone_loader, typed
 from qup.config.keys import counted, one_of
 from qup.config.schema import Config
-from qup.config.sections import BROKEN, Piece, Section, merge, misplaced, override
+from qup.config.sections import BROKEN, Piece, Section, lost_entries, merge, misplaced, override, without
 from qup.config.settle import Settler, default_study_name
 from qup.config.twins import register
 from qup.errors import ConfigError, Fault
+
+ONE_CELL = "-cell"
+"""Behind the name of an experiment with a grid, where one cell of it is launched: the grid keeps the name."""
+
+
+Origin = tuple[str, str | None]
+"""A file of conf/ and the package that it is put at."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +64,36 @@ class _Base:
     experiment: str | None
     faults: tuple[Fault, ...]
 
+    def whole(self) -> DictConfig:
+        """All sections under one root, in which they may refer to each other."""
+        root = OmegaConf.create({})
+        for name, section in self.sections.items():
+            root._set_item_impl(name, copy.deepcopy(section.root)._get_node(name))
+        OmegaConf.set_struct(root, True)
+        return root
+
 
 class Composer:
     """Composes cells over one search path."""
 
-    def __init__(self, loader: ConfigLoader, hydra_overrides: Sequence[str] = ()) -> None:
-        """`hydra_overrides`: those of the command line that begin with hydra; of them only hydra.searchpath matters here."""
+    def __init__(self, loader: ConfigLoader, hydra_overrides: Sequence[str] = (), *, primary: str = PRIMARY) -> None:
+        """`hydra_overrides`: those of the command line that begin with hydra; of them only hydra.searchpath matters here.
+
+        `primary` is the file that composition starts from, as --config-name names it.
+        """
         assert isinstance(loader, ConfigLoaderImpl)
         register()
         self._loader = loader
         self._hydra = [text for text in hydra_overrides if text.lstrip("+").startswith("hydra.searchpath=")]
-        _, self._repo = loader._parse_overrides_and_create_caching_repo(PRIMARY, self._hydra)
+        self._primary = primary
+        _, self._repo = loader._parse_overrides_and_create_caching_repo(primary, self._hydra)
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override | Fault] = {}
         self._groups: dict[str, bool] = {}
         self._there: dict[str, bool] = {}
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._shapes: dict[tuple[str, ...], tuple[list[ResultDefault], str | None]] = {}
-        self._pieces: dict[tuple[str, str | None], dict[str, Piece]] = {}
+        self._pieces: dict[Origin, dict[str, Piece]] = {}
         self._merged: dict[tuple[Any, ...], Section] = {}
         self._applied: dict[tuple[Any, ...], tuple[Any, list[Fault]]] = {}
 
@@ -94,10 +114,16 @@ class Composer:
             raise ConfigError(counted(faults, len(lists)))
         return [draft.cell for draft in drafts if draft.cell is not None]
 
-    def gather(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None) -> list[Draft]:
-        """A draft for each list of overrides, with arm, seeds and study name settled."""
+    def gather(self, lists: Sequence[Sequence[str]], *, now: datetime | None = None, one_cell: bool = False) -> list[Draft]:
+        """A draft for each list of overrides, with arm, seeds and study name settled.
+
+        `one_cell`: the only list is one cell of an experiment, whose grid keeps the experiment's name.
+        """
         drafts = [self.draft(overrides) for overrides in lists]
-        settler = Settler(default_study_name((draft.experiment for draft in drafts), now or datetime.now()))
+        name = default_study_name((draft.experiment for draft in drafts), now or datetime.now())
+        if one_cell and any(draft.cell is not None and draft.cell.study.grids for draft in drafts):
+            name += ONE_CELL
+        settler = Settler(name)
         settled = []
         for draft in drafts:
             if draft.cell is not None:
@@ -132,7 +158,7 @@ class Composer:
             return Draft(None, base.experiment, (*faults, *base.faults))
         interpolated = any(section.interpolated for section in base.sections.values()) or any("${" in text for text in overrides)
         if interpolated and not faults:
-            return self._interpolated(overrides, base.experiment)
+            return self._interpolated(base, [one for ones in values.values() for one in ones])
         return dataclasses.replace(self._assemble(base, values, faults), chosen=chosen)
 
     def parse(self, text: str) -> Override | Fault:
@@ -156,8 +182,17 @@ class Composer:
         return found
 
     def by_hydra(self, overrides: Sequence[str], *, now: datetime | None = None) -> Config:
-        """The same cell by Hydra's own composition: slow, and what `grid` must agree with."""
-        loaded = self._loader.load_configuration(PRIMARY, [*self._hydra, *overrides], RunMode.RUN)
+        """The same cell by Hydra's own composition: slow, and what `grid` must agree with but for what is lost with a choice."""
+        loaded = self._loader.load_configuration(self._primary, [*self._hydra, *overrides], RunMode.RUN)
+        OmegaConf.set_struct(loaded, False)
+        chosen = {one.get_key_element(): one for one in self._parser.parse_overrides(list(overrides)) if self._is_group(one)}
+        for key in (key for section in self._base(chosen).sections.values() for key in section.lost):
+            path, _, name = key.rpartition(".")
+            node = OmegaConf.select(loaded, path)
+            if OmegaConf.get_type(node) is dict:
+                node.pop(name)
+            else:
+                node[name] = None
         return from_hydra(loaded, now=now)
 
     def _is_group(self, one: Override) -> bool:
@@ -197,22 +232,36 @@ class Composer:
         try:
             defaults, experiment = self._defaults(groups)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            text = " ".join(str(error).split("Config search path")[0].split())
-            return _Base({}, None, (Fault(", ".join(groups), ", ".join(_choice(one) for one in groups.values()), text),))
-        pieces: dict[str, list[tuple[str, str | None]]] = {name: [] for name in SECTIONS}
+            return _Base({}, None, (_defaults_fault(error, groups),))
         faults: list[Fault] = []
+        origins = self._origins(defaults, faults)
+        meant = self._origins(self._meant(groups), []) if any(map(self._is_patch, origins["all"])) else origins
+        sections = {name: self._section(name, tuple(origins[name]), tuple(meant[name])) for name in SECTIONS}
+        faults += [fault for section in sections.values() for fault in section.faults]
+        return _Base(sections, experiment, tuple(faults))
+
+    def _origins(self, defaults: Sequence[ResultDefault], faults: list[Fault]) -> dict[str, list[Origin]]:
+        """The files that each section comes from, in order; "all": of all sections."""
+        origins: dict[str, list[Origin]] = {name: [] for name in (*SECTIONS, "all")}
         for default in defaults:
             path = default.config_path or ""
             if path.startswith("hydra/"):
                 continue
+            origins["all"].append((path, default.package))
             for name in self._load(default):
-                if name in pieces:
-                    pieces[name].append((path, default.package))
+                if name in origins:
+                    origins[name].append((path, default.package))
                 else:
                     faults.append(Fault(name, "", f"unknown key in conf/{path}.yaml; {one_of(name, SECTIONS)}"))
-        sections = {name: self._section(name, tuple(origins)) for name, origins in pieces.items()}
-        faults += [fault for section in sections.values() for fault in section.faults]
-        return _Base(sections, experiment, tuple(faults))
+        return origins
+
+    def _meant(self, groups: dict[str, Override]) -> list[ResultDefault]:
+        """The files that were merged if nothing but the experiment were chosen: what it was written over."""
+        return self._defaults({name: one for name, one in groups.items() if name == "experiment"})[0]
+
+    def _is_patch(self, origin: Origin) -> bool:
+        """Whether a file is no choice of a group, but changes choices of several."""
+        return origin[0] == self._primary or origin[0].startswith("experiment/")
 
     def _defaults(self, groups: dict[str, Override]) -> tuple[list[ResultDefault], str | None]:
         """The files that Hydra merges for these choices, in order, and the experiment among them.
@@ -224,7 +273,7 @@ class Composer:
         shape = (*(f"{name}={_choice(one)}" for name, one in sorted(groups.items()) if name not in leaves), "", *sorted(leaves))
         if shape not in self._shapes:
             made = create_defaults_list(
-                repo=self._repo, config_name=PRIMARY, overrides_list=list(groups.values()), prepend_hydra=True, skip_missing=False
+                repo=self._repo, config_name=self._primary, overrides_list=list(groups.values()), prepend_hydra=True, skip_missing=False
             )
             self._shapes[shape] = (made.defaults, made.overrides.known_choices.get("experiment"))
         defaults, experiment = self._shapes[shape]
@@ -259,10 +308,24 @@ class Composer:
             self._pieces[key] = {name: Piece(key[0], _alone(config, name)) for name in names}
         return self._pieces[key]
 
-    def _section(self, name: str, origins: tuple[tuple[str, str | None], ...]) -> Section:
-        key = (name, origins)
+    def _section(self, name: str, origins: tuple[Origin, ...], meant: tuple[Origin, ...]) -> Section:
+        """The section of these files; what patches changed of a choice that was `meant`, and is not made, is left out."""
+        if origins == meant:
+            return self._merge(name, origins, ())
+        over = tuple(tuple(origin for origin in of if not self._is_patch(origin)) for of in (meant, origins))
+        return self._merge(name, origins, over if over[0] != over[1] else ())
+
+    def _merge(self, name: str, origins: tuple[Origin, ...], over: tuple[tuple[Origin, ...], ...]) -> Section:
+        key = (name, origins, over)
+        lost: tuple[str, ...] = ()
         if key not in self._merged:
-            self._merged[key] = merge(name, [self._pieces[origin][name] for origin in origins])
+            pieces = [self._pieces[origin][name] for origin in origins]
+            if over:
+                was, now = (self._merge(name, choices, ()).root for choices in over)
+                each = [lost_entries(piece, was, now) if self._is_patch(of) else [] for of, piece in zip(origins, pieces, strict=True)]
+                pieces = [without(piece, keys) for piece, keys in zip(pieces, each, strict=True)]
+                lost = tuple(dict.fromkeys(name for keys in each for name in keys))
+            self._merged[key] = dataclasses.replace(merge(name, pieces), lost=lost)
         return self._merged[key]
 
     def _assemble(self, base: _Base, values: dict[str, list[Override]], faults: list[Fault]) -> Draft:
@@ -278,14 +341,17 @@ class Composer:
         whole = all(value is not BROKEN for value in given.values())
         return Draft(Config(**given) if whole else None, base.experiment, tuple(faults))
 
-    def _interpolated(self, overrides: Sequence[str], experiment: str | None) -> Draft:
+    def _interpolated(self, base: _Base, values: Sequence[Override]) -> Draft:
+        """A cell some of whose settings refer to others, so that its sections are composed together."""
+        root = base.whole()
         try:
-            loaded = self._loader.load_configuration(PRIMARY, [*self._hydra, *overrides], RunMode.RUN)
-            return Draft(typed(loaded), experiment)
+            ConfigLoaderImpl._apply_overrides_to_config(list(values), root)
+            return Draft(typed(root), base.experiment)
         except ConfigError as error:
-            return Draft(None, experiment, error.faults)
+            return Draft(None, base.experiment, error.faults)
         except (HydraException, OmegaConfBaseException) as error:
-            return Draft(None, experiment, (Fault("overrides", " ".join(overrides), str(error.__cause__ or error).splitlines()[0]),))
+            given = " ".join(one.input_line or "" for one in values)
+            return Draft(None, base.experiment, (Fault("overrides", given, str(error.__cause__ or error).splitlines()[0]),))
 
 
 @functools.cache
@@ -305,6 +371,14 @@ def compose_grid(base: Sequence[str], lists: Sequence[Sequence[str]], *, conf: P
 
 def _sweep_fault(one: Override) -> Fault:
     return Fault(one.key_or_group, one.get_value_string(), "is a sweep; add -m to run one cell for each")
+
+
+def _defaults_fault(error: Exception, groups: dict[str, Override]) -> Fault:
+    text = " ".join(str(error).split("Config search path")[0].split())
+    for name, one in groups.items():
+        if one.is_add() and text.startswith(f"Multiple values for {one.key_or_group}."):
+            return Fault(name, _choice(one), f"the group has its place already; without the +: {one.key_or_group}={_choice(one)}")
+    return Fault(", ".join(groups), ", ".join(_choice(one) for one in groups.values()), text)
 
 
 def _choice(one: Override) -> str:

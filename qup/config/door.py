@@ -12,7 +12,6 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from qup.config.fingerprint import build
@@ -21,12 +20,12 @@ from qup.config.settle import Settler, default_study_name
 from qup.config.twins import register
 from qup.errors import ConfigError, Fault
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+"""qup's configuration: inside the package where it is installed, beside it in a checkout."""
 PRIMARY = "config"
 MANY = ("reward", "measure")
 """Groups of which a cell has several."""
-ONE_CELL = "-cell"
-"""Behind the name of an experiment with a grid, where one cell of it is launched: the grid keeps the name."""
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 
 
@@ -52,12 +51,8 @@ def from_hydra(config: DictConfig, hydra: DictConfig | None = None, *, now: date
     several = [several_fault(key, value) for key, _, value in given if value.startswith("[") and (CONF / key).is_dir() and key not in MANY]
     if several:
         raise ConfigError(several)
-    experiment = hydra.runtime.choices.get("experiment")
-    given_cell = typed(config)
-    name = default_study_name([experiment], now or datetime.now())
-    if hydra.get("mode") == RunMode.RUN and given_cell.study.grids:
-        name += ONE_CELL
-    cell, faults = Settler(name).settle(given_cell)
+    name = default_study_name([hydra.runtime.choices.get("experiment")], now or datetime.now())
+    cell, faults = Settler(name).settle(typed(config))
     if faults:
         raise ConfigError(faults)
     return cell

@@ -96,7 +96,9 @@ def unknown_key(key: str, value: object, reached: str) -> Fault:
     close = nearest(word, siblings)
     elsewhere = [leaf for leaf in leaves() if leaf.rpartition(".")[2] == word and "*" not in leaf]
     if close:
-        meant = f"did you mean {prefix}{close[0]}?"
+        rest = key[len(prefix) + len(word) :]
+        whole = f"{prefix}{close[0]}{rest}"
+        meant = f"did you mean {whole if isinstance(locate(whole), Place) else prefix + close[0]}?"
     elif elsewhere:
         meant = f"did you mean {' or '.join(elsewhere[:3])}?"
     else:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,8 @@ class Section:
     faults: tuple[Fault, ...] = ()
     interpolated: bool = False
     """Some value refers to another one, so the section can't be composed by itself."""
+    lost: tuple[str, ...] = ()
+    """Entries that an experiment changes of a choice that is no longer made; they are left out."""
 
 
 def merge(name: str, pieces: Sequence[Piece]) -> Section:
@@ -70,12 +73,44 @@ def merge(name: str, pieces: Sequence[Piece]) -> Section:
     return Section(name, root, value, tuple(more))
 
 
+def lost_entries(piece: Piece, was: DictConfig, now: DictConfig) -> list[str]:
+    """Keys of the entries that the piece changes, `was` has and `now` has not.
+
+    An experiment that makes a benchmark smaller was written over a choice that has that benchmark; where another
+    choice is made, without it, the change would make a benchmark of itself.
+    """
+    value, before, after = (OmegaConf.to_container(root, resolve=False) for root in (piece.root, was, now))
+    return list(_lost(value, before, after, ""))
+
+
+def without(piece: Piece, keys: Sequence[str]) -> Piece:
+    """The piece without these entries."""
+    if not keys:
+        return piece
+    root = copy.deepcopy(piece.root)
+    for key in keys:
+        path, _, name = key.rpartition(".")
+        del OmegaConf.select(root, path)[name]
+    return Piece(piece.origin, root)
+
+
+def _lost(value: Any, was: Any, now: Any, at: str) -> Iterator[str]:
+    if not (isinstance(value, dict) and isinstance(was, dict) and isinstance(now, dict)):
+        return
+    for name, inner in value.items():
+        section = isinstance(was.get(name), dict)
+        if was.get(name) is not None and now.get(name) is None and (section or name not in now):
+            yield f"{at}{name}"
+        else:
+            yield from _lost(inner, was.get(name), now.get(name), f"{at}{name}.")
+
+
 def override(section: Section, overrides: Sequence[Override]) -> tuple[Any, list[Fault]]:
     """The frozen section with those value overrides applied, in order, that can be; and the faults of the others."""
     faults: list[Fault] = []
     kept = []
     for one in overrides:
-        wrong = misplaced(one)
+        wrong = misplaced(one) or _reworded(one)
         faults += wrong
         kept += [] if wrong else [one]
     overrides = kept
@@ -101,6 +136,17 @@ def misplaced(one: Override) -> list[Fault]:
     if one.package is not None:
         return [Fault(one.key_or_group, one.value(), "is not a config group, so it takes no @package")]
     return _misplaced(one.key_or_group, one.value())
+
+
+def _reworded(one: Override) -> list[Fault]:
+    """The fault of a text that Hydra's grammar reads as a number or a truth value, and that would come out as another text."""
+    value, place = one.value(), locate(one.key_or_group)
+    if isinstance(place, str) or bare(place.kind) is not str or not isinstance(value, int | float) or one.is_delete():
+        return []
+    typed = one.get_value_string()
+    if str(value) == typed:
+        return []
+    return [Fault(one.key_or_group, typed, f"is read as {value!r}; quotes keep the text: \"{one.key_or_group}='{typed}'\"")]
 
 
 def _misplaced(key: str, value: Any) -> list[Fault]:
@@ -213,7 +259,13 @@ def _converted(owner: type, name: str, key: str, text: str, held: _Held) -> tupl
         plain = OmegaConf.to_container(node, throw_on_missing=False)
         return typing.cast(dict[str, Any], plain)[name], None
     except OmegaConfBaseException:
-        return None, Fault(key, held.value, f"must be {describe(hints(owner)[name])}")
+        return None, Fault(key, held.value, f"must be {describe(hints(owner)[name])}{_percent(held.value)}")
+
+
+def _percent(value: Any) -> str:
+    """What a percentage is as a number; '' for anything else."""
+    given = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value) if isinstance(value, str) else None
+    return f"; {value} is {float(given[1]) / 100:g}" if given else ""
 
 
 @functools.cache

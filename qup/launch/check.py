@@ -9,7 +9,6 @@ from typing import Any
 
 from qup.config.checks import cross_faults
 from qup.config.compose import Composer, Draft
-from qup.config.door import CONF, stand_alone_loader
 from qup.config.fingerprint import plain
 from qup.config.keys import counted, one_of, range_in_words
 from qup.config.schema import Config
@@ -59,18 +58,17 @@ def refuse_faulty(drafts: Sequence[Draft], *, launcher: str = "local") -> None:
         raise ConfigError([*found, *file_faults(judged)])
 
 
-def checked_grid(composer: Composer, lists: Sequence[Sequence[str]], *, launcher: str = "local") -> list[Config]:
+def checked_grid(composer: Composer, lists: Sequence[Sequence[str]], *, launcher: str = "local", one_cell: bool = False) -> list[Config]:
     """The cells of a grid. Raises ConfigError with what can't be composed and what can't be run, of all cells."""
-    drafts = composer.gather(lists)
+    drafts = composer.gather(lists, one_cell=one_cell)
     refuse_faulty(drafts, launcher=launcher)
     return [draft.cell for draft in drafts if draft.cell is not None]
 
 
-def diagnose(overrides: Sequence[str], *, multirun: bool, config_dir: str | None = None) -> list[Fault]:
-    """Everything wrong with a command line that was refused at its first fault; `config_dir` as --config-dir names it."""
-    composer = Composer(stand_alone_loader(CONF, config_dir), overrides)
+def diagnose(composer: Composer, overrides: Sequence[str], *, one_cell: bool) -> list[Fault]:
+    """Everything wrong with a command line that was refused at its first fault."""
     try:
-        checked_grid(composer, expand(composer, overrides) if multirun else [list(overrides)])
+        checked_grid(composer, [list(overrides)] if one_cell else expand(composer, overrides))
     except ConfigError as error:
         return list(error.faults)
     return []
@@ -130,7 +128,8 @@ def _value_faults(value: Any, key: str, metadata: Any) -> Iterator[Fault]:
     above, least, most = metadata.get("above"), metadata.get("at_least"), metadata.get("at_most")
     low = (above is not None and value <= above) or (least is not None and value < least)
     if low or (most is not None and value > most):
-        yield Fault(key, value, f"must be {range_in_words(above, least, most)}")
+        percent = f"; {value:g} % is {value / 100:g}" if most == 1 and 1 < value <= 100 else ""
+        yield Fault(key, value, f"must be {range_in_words(above, least, most)}{percent}")
 
 
 def _between(cells: Sequence[Config]) -> Iterator[Fault]:

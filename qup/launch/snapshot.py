@@ -14,7 +14,7 @@ from qup.errors import QupError
 from qup.launch.code import ROOT
 from qup.store import Store
 
-NEEDED = ("qup", "hydra_plugins", "conf")
+NEEDED = ("qup/**/*", "hydra_plugins/qup_*.py")
 """What jobs use; in a checkout everything that git tracks or does not ignore comes along."""
 
 
@@ -35,14 +35,20 @@ def _git(*args: str) -> bytes | None:
     return done.stdout
 
 
+def _is_checkout() -> bool:
+    """Whether qup lies at the top of a git work tree, and not, installed, within somebody's."""
+    top = _git("rev-parse", "--show-toplevel")
+    return top is not None and Path(os.fsdecode(top.strip())).resolve() == ROOT.parent.resolve()
+
+
 def _files() -> list[Path]:
     """Files of the snapshot, relative to the checkout or to where qup is installed."""
-    listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    top = _git("rev-parse", "--show-toplevel")
-    if listed is not None and top is not None and Path(os.fsdecode(top.strip())).resolve() == ROOT.parent.resolve():
+    listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard") if _is_checkout() else None
+    if listed is not None:
         names = [Path(os.fsdecode(name)) for name in listed.split(b"\0") if name]
     else:
-        names = [path.relative_to(ROOT.parent) for part in NEEDED for path in (ROOT.parent / part).rglob("*")]
+        beside = [] if (ROOT / "conf").is_dir() else ["conf/**/*"]
+        names = [path.relative_to(ROOT.parent) for pattern in (*NEEDED, *beside) for path in ROOT.parent.glob(pattern)]
     return sorted(name for name in set(names) if (ROOT.parent / name).is_file() and "__pycache__" not in name.parts)
 
 
@@ -61,7 +67,7 @@ def freeze_code(store: Store) -> Snapshot:
     except OSError as error:
         raise QupError(f"the code cannot be frozen: {error}") from None
     digest = hasher.hexdigest()[:16]
-    commit = (_git("rev-parse", "HEAD") or b"").decode().strip()
+    commit = (_git("rev-parse", "HEAD") or b"").decode().strip() if _is_checkout() else ""
     final = store.root / "code" / digest
     if not final.exists():
         draft = store.root / "code" / f".{digest}.{secrets.token_hex(4)}"
@@ -70,7 +76,7 @@ def freeze_code(store: Store) -> Snapshot:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT.parent / name, target)
         (draft / ".commit").write_text(commit + "\n")
-        (draft / ".diff").write_bytes(_git("diff", "HEAD") or b"")
+        (draft / ".diff").write_bytes((_git("diff", "HEAD") if commit else None) or b"")
         try:
             draft.rename(final)
         except OSError:

@@ -75,7 +75,7 @@ def encode_stream(stream: pa.Table, encode_prompt: Encode, encode_response: Enco
         shown = ", ".join(dropped[:5]) + (" …" if len(dropped) > 5 else "")
         raise InputError(
             f"trainer.max_length={max_length}: {len(dropped)} of {stream.num_rows} examples have no response token left ({shown}); "
-            f"at most {max_dropped:.1%} may (trainer.max_dropped): raise trainer.max_length"
+            f"trainer.max_dropped={max_dropped:g} allows {100 * max_dropped:g} %: raise trainer.max_length"
         )
     return Examples(tuple(kept), tuple(dropped), stream.num_rows)
 

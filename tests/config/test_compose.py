@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qup.config.compose import Composer, compose_cell, compose_grid
-from qup.config.door import CONF
+from qup.config.door import CONF, stand_alone_loader
 from qup.errors import ConfigError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -192,7 +192,7 @@ def test_no_two_cells_of_a_grid_of_groups_alone_are_composed_slowly() -> None:
         (["trainer.lr=[1"], "is no override"),
         (["trainer@x=sft"], "trainer@x='sft'"),
         (["stream=slm_rft", "source=oracle"], "source='oracle': contrary to stream=slm_rft, which is source=student"),
-        (["cluster.trane.gpus=8"], "did you mean cluster.train?"),
+        (["cluster.trane.gpus=8"], "did you mean cluster.train.gpus?"),
     ],
 )
 def test_a_fault_names_key_value_and_what_is_valid(composer: Composer, overrides: list[str], says: str) -> None:
@@ -238,3 +238,39 @@ def test_a_users_file_may_interpolate(tmp_path: Path) -> None:
 def test_the_module_functions_compose_over_the_repositorys_conf() -> None:
     assert compose_cell(["seed=5"]).trainer.seed == 5
     assert [cell.trainer.seed for cell in compose_grid(["trainer=dft"], [["seed=1"], ["seed=2"]])] == [1, 2]
+
+
+def test_what_an_experiment_changes_of_a_choice_goes_with_that_choice(composer: Composer) -> None:
+    chosen = composer.cell(["experiment=lab_small", "reward=[lab_steps]", "evaluation=mawps", "evaluation.benchmarks.addsub.path=x.jsonl"])
+    assert list(chosen.reward) == ["lab_steps"]
+    assert list(chosen.evaluation.benchmarks) == ["addsub"]
+    assert chosen.evaluation.sampling.n == 2, "what the experiment says of every choice stays"
+
+
+def test_what_an_experiment_changes_of_a_student_of_the_lab_goes_with_it(composer: Composer) -> None:
+    assert composer.cell(["experiment=lab_small", "model=smollm2_135m"]).model.lab is None
+    assert composer.cell(["experiment=lab_small", "problems=gsm8k"]).problems.lab is None
+    assert list(composer.cell(["experiment=lab_small", "problems=gsm8k"]).problems.decontaminate_against) == ["gsm8k_test"]
+    familiar = composer.cell(["experiment=lab_small", "model=lab_familiar"])
+    assert familiar.model.lab is not None
+    assert familiar.model.lab.steps == 450, "another student of the lab is made small as well"
+
+
+def test_what_an_experiment_adds_of_its_own_stays(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nreward: {mine: {path: x}, lab_outcome: {max_length: 99}}\nevaluation: {benchmarks: {own: {path: y}}}\n"
+    )
+    cell = Composer(stand_alone_loader(also=str(tmp_path))).cell(["experiment=mine", "reward=[lab_steps]", "evaluation=mawps"])
+    assert sorted(cell.reward) == ["lab_steps", "mine"]
+    assert sorted(cell.evaluation.benchmarks) == ["addsub", "own"]
+
+
+def test_what_goes_with_a_choice_goes_also_where_settings_refer_to_each_other(composer: Composer) -> None:
+    cell = composer.cell(["experiment=lab_small", "reward=[lab_steps]", "trainer.seed=${trainer.epochs}"])
+    assert (list(cell.reward), cell.trainer.seed) == (["lab_steps"], cell.trainer.epochs)
+
+
+def test_a_setting_of_what_went_with_a_choice_is_refused(composer: Composer) -> None:
+    with pytest.raises(ConfigError, match="reward has no 'lab_outcome' but lab_steps"):
+        composer.cell(["experiment=lab_small", "reward=[lab_steps]", "reward.lab_outcome.max_length=9"])

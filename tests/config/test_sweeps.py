@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qup.config.compose import Composer
+from qup.config.door import stand_alone_loader
 from qup.config.sweeps import expand
 from qup.errors import ConfigError
 from qup.launch.check import checked_grid, diagnose
@@ -152,12 +153,13 @@ def test_files_are_looked_into_where_settings_are_at_fault(composer: Composer, t
 def test_diagnose_reads_a_further_folder_of_configuration(tmp_path: Path) -> None:
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "mine.yaml").write_text("objective: dft\n")
-    assert [fault.key for fault in diagnose(["trainer=mine", "lr=3"], multirun=False, config_dir=str(tmp_path))] == ["lr"]
+    beside = Composer(stand_alone_loader(also=str(tmp_path)))
+    assert [fault.key for fault in diagnose(beside, ["trainer=mine", "lr=3"], one_cell=True)] == ["lr"]
     searched = ["trainer=mine", "lr=3", f"hydra.searchpath=[file://{tmp_path}]"]
-    assert [fault.key for fault in diagnose(searched, multirun=True)] == ["lr"]
+    assert [fault.key for fault in diagnose(Composer(stand_alone_loader(), searched), searched, one_cell=False)] == ["lr"]
 
 
-def test_diagnose_tells_what_is_wrong_with_a_command_line() -> None:
-    assert [fault.key for fault in diagnose(["trainer.lrr=1", "zero=9"], multirun=False)] == ["zero", "trainer.lrr"]
-    assert [fault.key for fault in diagnose(["trainer.lr=1,2"], multirun=False)] == ["trainer.lr"]
-    assert diagnose(["trainer.lr=1,2"], multirun=True) == []
+def test_diagnose_tells_what_is_wrong_with_a_command_line(composer: Composer) -> None:
+    assert [fault.key for fault in diagnose(composer, ["trainer.lrr=1", "zero=9"], one_cell=True)] == ["zero", "trainer.lrr"]
+    assert [fault.key for fault in diagnose(composer, ["trainer.lr=1,2"], one_cell=True)] == ["trainer.lr"]
+    assert diagnose(composer, ["trainer.lr=1,2"], one_cell=False) == []

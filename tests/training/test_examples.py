@@ -34,7 +34,9 @@ def test_examples_without_a_response_are_dropped_by_name() -> None:
 
 
 def test_too_many_dropped_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"max_length=10: 1 of 2 examples have no response token left \(a\); at most 10.0%"):
+    with pytest.raises(
+        InputError, match=r"max_length=10: 1 of 2 examples have no response token left \(a\); trainer.max_dropped=0.1 allows 10 %"
+    ):
         encode([("a", "q" * 10, "r"), ("b", "qq", "r")], max_dropped=0.1)
 
 
