@@ -49,6 +49,7 @@ CANDIDATES = pa.schema(
     [
         ("problem_id", pa.string()),
         ("candidate", pa.int32()),
+        ("teacher", pa.string()),  # who wrote it: the Oracle's name, a file's, student or dataset
         ("text", pa.string()),
         ("extracted", pa.string()),
         ("correct", pa.bool_()),
@@ -72,6 +73,7 @@ STREAM = pa.schema(
         ("problem_id", pa.string()),
         ("pool", pa.string()),
         ("candidate", pa.int32()),
+        ("teacher", pa.string()),
         ("question", pa.string()),
         ("text", pa.string()),  # the response to be learnt, without a stop token
         ("correct", pa.bool_()),

@@ -1,13 +1,13 @@
-"""Which of a problem's candidates enters the stream. Everything here is vectorised over problems.
+"""Which of a problem's candidates enter the stream. Everything here is vectorised over problems.
 
 Axes: N rows (candidates, sorted by problem), P problems. `Groups` says which rows belong to one problem;
-every rule gives one row number for each problem. Draws are seeded by problem id alone, so that a choice
+every rule gives one row number for each problem, and is asked again of the rest where several are kept. Draws are seeded by problem id alone, so that a choice
 does not depend on which other problems are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,8 +137,9 @@ def select(
     cost_N: np.ndarray | None = None,
     chars_N: np.ndarray | None = None,
     weight: float = 1.0,
+    keep: int = 1,
 ) -> np.ndarray:
-    """Row number of the chosen candidate of each problem, int64 [P].
+    """Row numbers of the chosen candidates, up to `keep` of each problem, int64: by problem, in the order of choice.
 
     `reward_N` higher is better; of `cost_N`, a measure turned so, and of `chars_N`, characters, lower is better. A NaN
     score means that the trace did not fit its scorer: it is chosen only where none of the problem fits.
@@ -152,18 +153,46 @@ def select(
             raise ValueError(f"selection {rule} wants scores that it was not given")
         return np.asarray(value_N, float)
 
+    def highest(value_N: np.ndarray, draws: int | None = seed) -> np.ndarray:
+        return repeated(groups, ids, keep, lambda rest, rows, names: highest_rows(rest, value_N[rows], names, draws))
+
     match rule:
         case "random":
-            return random_rows(groups, ids, seed)
+            return repeated(groups, ids, keep, lambda rest, rows, names: random_rows(rest, names, seed))
         case "shortest":
-            return highest_rows(groups, lowest(given(chars_N)), ids, None)
+            return highest(lowest(given(chars_N)), None)
         case "reward":
-            return highest_rows(groups, lowest(-given(reward_N)), ids, seed)
+            return highest(lowest(-given(reward_N)))
         case "perplexity" | "rank_surprisal" | "measure":
-            return highest_rows(groups, lowest(given(cost_N)), ids, seed)
+            return highest(lowest(given(cost_N)))
         case "joint":
-            return highest_rows(groups, joint_value(groups, given(reward_N), given(cost_N), weight), ids, seed)
+            return highest(joint_value(groups, given(reward_N), given(cost_N), weight))
         case "pareto":
-            return drawn_rows(groups, pareto_rows(groups, given(reward_N), given(cost_N)), ids, seed)
+            reward_N, cost_N = given(reward_N), given(cost_N)
+
+            def nondominated(rest: Groups, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
+                return drawn_rows(rest, pareto_rows(rest, reward_N[rows], cost_N[rows]), names, seed)
+
+            return repeated(groups, ids, keep, nondominated)
         case _:
             raise ValueError(f"selection {rule!r} is none")
+
+
+def repeated(groups: Groups, ids: Sequence[str], keep: int, pick: Callable[[Groups, np.ndarray, Sequence[str]], np.ndarray]) -> np.ndarray:
+    """Up to `keep` rows of each problem: `pick` is asked for one, then for one of the rest, and so on.
+
+    `pick(rest, rows, names)` gives a position in `rows` for each problem of `rest`; `rows` are the row numbers left.
+    """
+    left_N = np.ones(len(groups.problem_N), bool)
+    taken = []
+    for _ in range(keep):
+        rows = np.flatnonzero(left_N)
+        owner_N = groups.problem_N[rows]
+        rest = Groups.of(owner_N)
+        if not len(rest):
+            break
+        chosen = rows[pick(rest, rows, [ids[p] for p in owner_N[rest.start_P].tolist()])]
+        left_N[chosen] = False
+        taken.append(chosen)
+    whole = np.concatenate(taken) if taken else np.zeros(0, np.int64)
+    return whole[np.argsort(groups.problem_N[whole], kind="stable")]

@@ -61,6 +61,8 @@ class Asker:
     prompt: Prompt
     extraction: str
     retries: int
+    teacher: str
+    """Who is asked."""
     tokenize: Callable[[str], Sequence[int]]
     """Token ids of a text under the student, for edit distances."""
 
@@ -119,4 +121,7 @@ class Asker:
         }
         right = [job.done for job in jobs]
         usd = sum(job.usd for job in jobs)
-        return build(columns | {"correct": right, "eligible": right, "edit_distance": distances}, {**counts, "usd": usd})
+        return build(
+            columns | {"teacher": [self.teacher] * len(jobs), "correct": right, "eligible": right, "edit_distance": distances},
+            {**counts, "usd": usd},
+        )

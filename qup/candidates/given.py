@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from qup.answers import CORRECT, Verifier, extract
 from qup.candidates.problems import ProblemSet
-from qup.candidates.table import Part, build
+from qup.candidates.table import DATASET, Part, build
 from qup.config.schema import Source
+from qup.data.decontamination import folded
 from qup.data.traces import read_traces
 from qup.errors import InputError
 from qup.store import Artifact, rows
@@ -24,6 +25,8 @@ class Given:
 
     texts_P: list[list[str]]
     counts: dict[str, int]
+    teachers_P: list[list[str]] | None = None
+    """Who wrote each; None: the data set's own."""
 
 
 def dataset_traces(problems: Artifact, solvable: ProblemSet) -> Given:
@@ -38,27 +41,35 @@ def dataset_traces(problems: Artifact, solvable: ProblemSet) -> Given:
 
 
 def file_traces(source: Source, solvable: ProblemSet, problems: Artifact) -> Given:
-    """Traces of a jsonl or parquet file; ids unknown to the problem set, and of problems the student never solved, are counted."""
-    ids, texts = read_traces(source)
-    if not ids:
-        raise InputError(f"source.path={source.path}: the file holds no trace")
-    names = pa.array(ids)
-    owner = rows.positions(names, solvable.ids)
-    known = rows.positions(names, problems.table("problems", ["problem_id"])["problem_id"]) >= 0
+    """Traces of files of jsonl or parquet; those of no problem, and of problems the student never solved, are counted."""
+    given = read_traces(source)
+    named = source.path or ", ".join(source.files)
+    if not given.names:
+        raise InputError(f"source.path={named}: the file holds no trace")
+    table = problems.table("problems", ["problem_id", "question"])
+    names = pa.array(given.names)
+    if source.question:
+        told, solved = (pa.array([folded(text) for text in column.to_pylist()]) for column in (table["question"], solvable.questions))
+        column, what = source.question, "text"
+    else:
+        told, solved, column, what = table["problem_id"], solvable.ids, source.id, "id"
+    owner, known = rows.positions(names, solved), rows.positions(names, told) >= 0
     if not known.any():
         raise InputError(
-            f"source.path={source.path}: none of its {len(ids)} ids (such as {ids[0]!r} in column {source.id!r}) is a problem's id"
+            f"source.path={named}: none of its {len(names)} {what}s (such as {given.names[0]!r} in column {column!r}) is a problem's {what}"
         )
-    found: list[list[str]] = [[] for _ in range(len(solvable))]
-    for p, text in zip(owner, texts, strict=True):
+    texts: list[list[str]] = [[] for _ in range(len(solvable))]
+    teachers: list[list[str]] = [[] for _ in range(len(solvable))]
+    for p, text, teacher in zip(owner, given.texts, given.teachers, strict=True):
         if p >= 0:
-            found[p].append(text)
+            texts[p].append(text)
+            teachers[p].append(teacher)
     counts = {
-        "unknown_ids": int((~known).sum()),
-        "unsolvable_ids": int((known & (owner < 0)).sum()),
-        "without_trace": sum(not own for own in found),
+        f"unknown_{what}s": int((~known).sum()),
+        f"unsolvable_{what}s": int((known & (owner < 0)).sum()),
+        "without_trace": sum(not own for own in texts),
     }
-    return Given(found, counts)
+    return Given(texts, counts, teachers)
 
 
 def given_candidates(
@@ -70,7 +81,8 @@ def given_candidates(
         for number, (lo, hi) in enumerate(bounds):
             entries = [(p, c, text) for p in range(lo, hi) for c, text in enumerate(given.texts_P[p])]
             columns = verified([text for _, _, text in entries], [answers[p] for p, _, _ in entries], extraction, verifier)
-            columns |= {"problem_id": [ids[p] for p, _, _ in entries], "candidate": [c for _, c, _ in entries]}
+            teachers = [given.teachers_P[p][c] if given.teachers_P else DATASET for p, c, _ in entries]
+            columns |= {"problem_id": [ids[p] for p, _, _ in entries], "candidate": [c for _, c, _ in entries], "teacher": teachers}
             yield build(columns, Counter(given.counts) if number == 0 and lo == 0 else Counter())
 
 

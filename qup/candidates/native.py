@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from qup.answers import extract
 from qup.candidates.problems import ProblemSet
-from qup.candidates.table import Part, build
+from qup.candidates.table import STUDENT, Part, build
 from qup.store import Artifact, rows
 from qup.text.cleaning import clean
 
@@ -24,6 +24,7 @@ def native_candidates(
     groups = [np.flatnonzero((owner >= lo) & (owner < hi)) for lo, hi in bounds]
     columns = ["problem_id", "sample", "text", "extracted", "correct", "verdict", "eligible"]
     for table in rows.pieces(rollouts, "rollouts", groups, columns):
+        n = table.num_rows
         counts: Counter[str] = Counter()
         texts, fired = [], []
         for text, eligible in zip(table["text"].to_pylist(), table["eligible"].to_pylist(), strict=True):
@@ -35,11 +36,11 @@ def native_candidates(
                 counts.update(f"cleaning_undone.{rule}" for rule in done.undone)
             texts.append(text)
             fired.append(rules)
-        n = table.num_rows
         yield build(
             {
                 **{name: table[name] for name in ("problem_id", "extracted", "correct", "verdict", "eligible")},
                 "candidate": table["sample"],
+                "teacher": [STUDENT] * n,
                 "text": texts,
                 "rules": fired,
                 "status": pc.if_else(table["eligible"], "ok", "flagged") if n else pa.array([], pa.string()),

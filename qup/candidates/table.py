@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from qup.records import CANDIDATES
 
 DEFAULTS: dict[str, Any] = {"attempts": 0, "input_tokens": 0, "output_tokens": 0, "edit_distance": float("nan")}
+STUDENT, DATASET = "student", "dataset"
+"""Teachers of the pools that no Oracle and no file wrote."""
 _COUNTS = b"qup.counts"
 
 Counts = Mapping[str, float]
@@ -57,6 +59,7 @@ class Tally:
         self.verdicts: Counter[str] = Counter()
         self.sums: Counter[str] = Counter()
         self.distances: list[np.ndarray] = []
+        self.teachers: dict[str, Counter[str]] = {}
 
     def add(self, part: Part) -> None:
         """Counts in one part; a problem's rows lie in one part."""
@@ -72,8 +75,17 @@ class Tally:
         self.sums["unchanged"] += int(pc.sum(pc.and_(eligible, pc.equal(table["status"], "unchanged"))).as_py() or 0)
         for name in ("attempts", "input_tokens", "output_tokens"):
             self.sums[name] += int(pc.sum(table[name]).as_py() or 0)
+        self._add_teachers(table)
         distance = np.asarray(table["edit_distance"].filter(eligible))
         self.distances.append(distance[~np.isnan(distance)])
+
+    def _add_teachers(self, table: pa.Table) -> None:
+        first = pc.and_(table["correct"], pc.less_equal(table["attempts"], 1))
+        told = pa.table({"teacher": table["teacher"], "n": table["correct"], "right": table["correct"], "first": first})
+        grouped = told.group_by("teacher").aggregate([("n", "count"), ("right", "sum"), ("first", "sum")])
+        for entry in grouped.to_pylist():
+            own = self.teachers.setdefault(entry["teacher"], Counter())
+            own.update({"n": entry["n_count"], "correct": entry["right_sum"], "first_correct": entry["first_sum"]})
 
     def metrics(self) -> dict[str, Any]:
         """The stage's figures; counts of the form `group.name` become nested."""
@@ -90,6 +102,7 @@ class Tally:
         return {
             **{name: self.sums[name] for name in names},
             "verdicts": dict(sorted(self.verdicts.items())),
+            "teachers": {name: dict(own) for name, own in sorted(self.teachers.items())},
             "mean_edit_distance": float(distance.mean()) if len(distance) else None,
             **nested,
         }

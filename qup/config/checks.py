@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from qup.config.keys import one_of
 from qup.config.measured import READS_MEASURE, READS_REWARD, car_reward, selected_measure
 from qup.config.paths import local, missing
+from qup.config.pools import all_pools, drawn_pools
 from qup.config.schema import POOLS, Benchmark, Config, LabProblems, Model, Oracle, Problems, Reward, Sampling, Trainer
 from qup.config.settle import BASE
 from qup.errors import Fault
@@ -39,7 +40,9 @@ def cross_faults(cell: Config) -> Iterator[Fault]:
         yield from _refinement(cell)
         yield from _selection(cell)
         if needs_oracle(cell):
-            yield from _oracle("oracle", cell.oracle, cell)
+            asked = {f"teacher.{name}": oracle for name, oracle in cell.teacher.items()} or {"oracle": cell.oracle}
+            for key, oracle in asked.items():
+                yield from _oracle(key, oracle, cell)
         yield from _oracle("judge", cell.judge, cell)
         yield from _trainer(cell)
         yield from _ranks(cell)
@@ -153,10 +156,14 @@ def _source(cell: Config) -> Iterator[Fault]:
     if len(set(pools)) < len(pools):
         yield Fault("source", source.name, "names a source twice")
     if "file" in pools:
-        if not source.path:
+        if not source.path and not source.files:
             yield Fault("source.path", source.path, "is needed with source=file: a jsonl or parquet file of traces")
-        elif why := missing(source.path):
-            yield Fault("source.path", source.path, why)
+        for key, path in [("source.path", source.path), *(("source.files", path) for path in source.files)]:
+            if path and not re.search(r"[*?\[]", path) and (why := missing(path)):
+                yield Fault(key, path, why)
+    known = [pool.teacher for pool in all_pools(cell)]
+    if source.teacher and "" not in known and source.teacher not in known:
+        yield Fault("source.teacher", source.teacher, f"wrote no pool of source={source.name}; {one_of(source.teacher, known)}")
     if "dataset" in pools and problems.lab is None and problems.solution is None and problems.solution_template is None:
         yield Fault("problems.solution", None, "is needed with source=dataset: a column, or problems.solution_template")
 
@@ -168,9 +175,11 @@ def needs_oracle(cell: Config) -> bool:
 
 def _refinement(cell: Config) -> Iterator[Fault]:
     refinement = cell.refinement
-    if needs_oracle(cell) and cell.oracle.backend == "none":
-        reason = f"refinement={refinement.name}" if refinement.name != "none" else f"source={cell.source.name}"
-        yield Fault("oracle", "none", f"{reason} needs an Oracle: oracle=lab, openai, vllm or recorded")
+    asked = {f"teacher.{name}": oracle for name, oracle in cell.teacher.items()} or {"oracle": cell.oracle}
+    for key, oracle in asked.items() if needs_oracle(cell) else ():
+        if oracle.backend == "none":
+            reason = f"refinement={refinement.name}" if refinement.name != "none" else f"source={cell.source.name}"
+            yield Fault(key, "none", f"{reason} needs an Oracle: oracle=lab, openai, vllm or recorded")
     if refinement.name == "none":
         return
     if refinement.tries > 1 and refinement.accept == "first_correct":
@@ -188,9 +197,9 @@ def _selection(cell: Config) -> Iterator[Fault]:
             yield Fault("selection.reward", None, f"is needed with selection={selection.name}; {one_of('', cell.reward)}")
         yield from _named_reward("selection.reward", selection.reward, cell)
     yield from _selected_measure(cell)
-    pools = cell.source.name.split("+")
+    pools = [pool.source for pool in drawn_pools(cell)]
     if selection.name != "random" and len(pools) == 1 and _single(cell, pools[0]):
-        ways = "source.samples=2 or more, " if pools[0] == "oracle" else ""
+        ways = "source.samples=2 or more, several teachers (teacher=[a,b]), " if pools[0] == "oracle" else ""
         refined = "refinement.input=all, " if cell.refinement.name != "none" else ""
         yield Fault(
             "selection",
@@ -353,6 +362,7 @@ def _study(cell: Config) -> Iterator[Fault]:
         "rollouts.sampling.seed": cell.rollouts.sampling.seed,
         "selection.seed": cell.selection.seed,
         "oracle.seed": cell.oracle.seed,
+        **{f"teacher.{name}.seed": oracle.seed for name, oracle in cell.teacher.items()},
         "judge.seed": cell.judge.seed,
         "retention.seed": cell.retention.seed,
         "trainer.seed": cell.trainer.seed,

@@ -24,7 +24,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 """qup's configuration: inside the package where it is installed, beside it in a checkout."""
 PRIMARY = "config"
-MANY = ("reward", "measure")
+MANY = ("reward", "measure", "teacher")
 """Groups of which a cell has several."""
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 
@@ -38,7 +38,8 @@ def typed(config: DictConfig) -> Config:
 
 def several_fault(group: str, choices: str) -> Fault:
     """Hydra would merge the files one over the other, and the last would win."""
-    return Fault(group, choices, f"one choice a cell; for a grid, -m with {group}={choices.strip('[]').replace(' ', '')}")
+    pool = "; for one pool of several, teacher=[…], or +oracle@teacher.NAME=CHOICE for each" if group == "oracle" else ""
+    return Fault(group, choices, f"one choice a cell; for a grid, -m with {group}={choices.strip('[]').replace(' ', '')}{pool}")
 
 
 def from_hydra(config: DictConfig, hydra: DictConfig | None = None, *, now: datetime | None = None) -> Config:

@@ -34,6 +34,7 @@ class Settler:
             rollouts=self._seeded_sampling(cell.rollouts, every, None),
             selection=self._seeded(cell.selection, every, None),
             oracle=self._seeded(cell.oracle, every, None),
+            teacher=self._once(_seed_each, cell.teacher, every)[0],
             judge=self._seeded(cell.judge, every, None),
             retention=self._seeded(cell.retention, every, None),
             trainer=trainer,
@@ -78,7 +79,10 @@ def settle_arm(stream: Stream, source: Source, refinement: Refinement) -> tuple[
         if given and given != meant:
             faults.append(Fault(key, given, f"contrary to stream={stream.name}, which is {key}={meant}; leave one of the two out"))
     named = {known: name for name, known in STREAMS.items()}
-    name = stream.name or named.get(pair, f"{pair[0]}_{pair[1]}")
+    arm = named.get(pair, f"{pair[0]}_{pair[1]}")
+    if source.teacher:
+        arm = f"teacher:{source.teacher}" if pair[1] == "none" else f"{arm}:{source.teacher}"
+    name = stream.name or arm
     return (
         replace(stream, name=name, source=pair[0], refinement=pair[1]),
         replace(source, name=pair[0]),
@@ -102,6 +106,11 @@ def _seed(section: Any, *seeds: int | None) -> tuple[Any]:
     if section.seed is not None:
         return (section,)
     return (replace(section, seed=next((seed for seed in seeds if seed is not None), 0)),)
+
+
+def _seed_each(sections: dict[str, Any], *seeds: int | None) -> tuple[Any]:
+    """Each section seeded, and named as it is listed."""
+    return ({name: replace(_seed(section, *seeds)[0], name=name) for name, section in sections.items()},)
 
 
 def _seed_sampling(section: Any, *seeds: int | None) -> tuple[Any]:

@@ -103,7 +103,10 @@ class AlignedView:
 
     alignment: Alignment
     arms: tuple[str, ...]
-    """Labels in input order; an arm of several pools is `a+b`, and has inputs `arm.a` and `arm.b`."""
+    """Labels in input order; an arm of several pools is `a+b`, and has inputs `arm.a` and `arm.b`.
+    An arm of one teacher's traces is `a+b:teacher`."""
+    teachers: tuple[str, ...] = ()
+    """The one teacher of each arm, "" where all of them count; as long as `arms`, or empty."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class StreamView:
     pools: tuple[str, ...]
     measure: Measure | None = None
     """What the selection ranks by beside rewards."""
+    teacher: str = ""
+    """Only this teacher's candidates may enter; "": all."""
 
 
 @dataclass(frozen=True)

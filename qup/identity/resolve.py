@@ -7,6 +7,7 @@ has several lines), so that editing the file later changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,7 +99,7 @@ class _Resolver:
             "evaluation": self._evaluation,
         }
         if needs_oracle(cell):
-            ways["oracle"] = self._oracle
+            ways |= {"teacher": self._teachers} if cell.teacher else {"oracle": self._oracle}
         if cell.stream.name != BASE:
             ways["judge"] = self._oracle
         made = replace(cell, **{name: self._once(way, getattr(cell, name), name) for name, way in ways.items() if name not in but})
@@ -117,7 +118,7 @@ class _Resolver:
         from qup.data.sets import questions
         from qup.data.traces import check_ids
 
-        faults, note = check_ids(cell.source, "source", [identity for identity, _ in questions(cell.problems)])
+        faults, note = check_ids(cell.source, "source", questions(cell.problems))
         self.faults += faults
         self.notes += [note] if note else []
 
@@ -189,10 +190,17 @@ class _Resolver:
     def _source(self, source: Source, key: str) -> Source:
         if "file" not in source.name.split("+"):
             return source
-        from qup.data.traces import check_traces
+        from qup.data.traces import check_traces, is_hub, teacher_of, trace_files
 
-        self.faults += check_traces(source, key)
-        return self._located(source, key, "file")
+        if is_hub(source):
+            return self._located(source, key, "dataset")
+        if faults := check_traces(source, key):
+            self.faults += faults
+            return source
+        files = trace_files(source)
+        named = [f"{teacher_of(file)} {self.digests.of(file)}" for file in files]
+        content = hashlib.sha256("\n".join(named).encode()).hexdigest()
+        return replace(source, content=content, path="", files=[str(file.absolute()) for file in files])
 
     def _oracle(self, oracle: Oracle, key: str) -> Oracle:
         if oracle.backend == "none":
@@ -209,6 +217,9 @@ class _Resolver:
         if self._fault(check_prompts(replace(oracle, prompts=files), key)):
             return oracle
         return replace(oracle, prompts=oracle.prompts | {task: Path(path).read_text(encoding="utf-8") for task, path in files.items()})
+
+    def _teachers(self, teachers: dict[str, Oracle], key: str) -> dict[str, Oracle]:
+        return {name: self._once(self._oracle, oracle, f"{key}.{name}") for name, oracle in teachers.items()}
 
     def _served(self, oracle: Oracle, key: str) -> Oracle:
         """The model that we serve: a directory by its content, a hub name by its commit. A server that runs already knows its own."""

@@ -1,7 +1,7 @@
 """The programmed Oracle: reads the same messages as a paid one, and answers by rule.
 
 It solves problems with arithmetic, edits the student's own trace where one is given, writes in styles of its own
-(sequential when it refines, symbolic when it solves from scratch), and is wrong or refuses at stated rates. As a judge
+(sequential when it refines, and when it solves from scratch the one its settings name, see teachers.py), and is wrong or refuses at stated rates. As a judge
 it compares content by overlap.
 """
 
@@ -16,7 +16,8 @@ from typing import Any
 from qup.config.schema import LabOracle as Settings
 from qup.draws import bits, uniform
 from qup.lab.chains import Problem, parse
-from qup.lab.styles import Equation, render, slip, true_work
+from qup.lab.styles import Equation, slip, true_work
+from qup.lab.teachers import solution
 from qup.lab.traces import EQUATION, equations, repaired
 
 VERSION = 1
@@ -68,7 +69,7 @@ def _respond(task: str, user: str, seed: int, attempt: int, cfg: Settings) -> st
     rng = random.Random(bits(seed, "style", *labels))
     work = slip(problem, rng) if uniform(seed, "error", *labels) < cfg.error_rate else true_work(problem)
     if task == "synthesize":
-        return render("symbolic", problem, rng, work)
+        return solution(problem, work, cfg, rng)
     lines = repaired(given, work)
     return "\n".join(lines if task == "style_aligned" else _restyled(lines, problem, work))
 

@@ -110,16 +110,28 @@ def slip(problem: Problem, rng: random.Random) -> tuple[Equation, ...]:
             return tuple(work)
 
 
-def render(style: str, problem: Problem, rng: random.Random, work: Sequence[Equation] | None = None) -> str:
-    """A trace of `problem` in a style, lines joined by newlines. `work` is the arithmetic told; the true one where none."""
+def render(
+    style: str,
+    problem: Problem,
+    rng: random.Random,
+    work: Sequence[Equation] | None = None,
+    *,
+    events: Sequence[str] | None = None,
+    chatter: float = 1.0,
+) -> str:
+    """A trace of `problem` in a style, lines joined by newlines. `work` is the arithmetic told; the true one where none.
+
+    `events` words what happens in each equation, the problem's steps where none; `chatter` multiplies RATES.
+    """
     work = true_work(problem) if work is None else work
+    events = [step.event for step in problem.steps] if events is None else events
     names = {"name": problem.name, "pron": problem.pronoun, "item": problem.item, "s": problem.start}
     step_form = rng.choice(STEP[style])
     lines = [rng.choice(OPEN[style]).format(**names)]
     for index, equation in enumerate(work):
-        slots = names | _slots(equation) | {"event": problem.steps[index].event, "k": index + 1}
+        slots = names | _slots(equation) | {"event": events[index], "k": index + 1}
         if style == "native":
-            lines += _native_step(slots, equation, rng)
+            lines += _native_step(slots, equation, rng, chatter)
         else:
             lines.append(step_form.format(**slots))
     final = work[-1].result
@@ -133,16 +145,16 @@ def _slots(equation: Equation) -> dict[str, object]:
     return {"a": equation.left, "b": equation.right, "r": equation.result, "op": equation.op, "word": WORDS[equation.op]}
 
 
-def _native_step(slots: dict[str, object], equation: Equation, rng: random.Random) -> list[str]:
+def _native_step(slots: dict[str, object], equation: Equation, rng: random.Random, chatter: float) -> list[str]:
     lines = []
-    if rng.random() < RATES["filler"]:
+    if rng.random() < chatter * RATES["filler"]:
         lines.append(rng.choice(FILLER))
-    if rng.random() < RATES["retry"]:
+    if rng.random() < chatter * RATES["retry"]:
         lines.append(rng.choice(RETRY).format(**slots, w=near(rng, equation.result)))
     else:
         lines.append(rng.choice(STEP["native"]).format(**slots))
-    if rng.random() < RATES["check"]:
+    if rng.random() < chatter * RATES["check"]:
         lines.append(rng.choice(CHECK).format(**slots))
-    if rng.random() < RATES["blank"]:
+    if rng.random() < chatter * RATES["blank"]:
         lines.append("")
     return lines

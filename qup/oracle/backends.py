@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from qup.config.schema import Oracle
+from qup.config.schema import LabOracle, Oracle
 from qup.errors import Fault, InputError
 from qup.oracle.asks import Request, digest, endpoint
 from qup.oracle.completions import Reply, read_completion, translate
@@ -87,7 +88,7 @@ class LabBackend:
         from qup.lab import oracle as lab
 
         self.where = "the lab's Oracle"
-        settings = {"error_rate": oracle.lab.error_rate, "refuse_rate": oracle.lab.refuse_rate}
+        settings = _told(oracle.lab)
         self.identity = {"backend": "lab", "version": getattr(lab, "VERSION", 1), "lab": settings}
         self._answer = lab.LabOracle.answer
         self._oracle = oracle
@@ -103,6 +104,13 @@ class LabBackend:
 
     async def close(self) -> None:
         pass
+
+
+def _told(lab: LabOracle) -> dict[str, Any]:
+    """What decides its answers; manners that are the default are left out, so that answers from before there were any still count."""
+    plain, usual = dataclasses.asdict(lab), dataclasses.asdict(LabOracle())
+    always = ("error_rate", "refuse_rate")
+    return {name: value for name, value in plain.items() if name in always or (value != usual[name] and name != "latency_s")}
 
 
 class RecordedBackend:

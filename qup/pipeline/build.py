@@ -8,12 +8,13 @@ from typing import Any
 
 from qup.config import views
 from qup.config.measured import relevant_measure, selected_measure, selected_reward, token_pass
+from qup.config.pools import NO_ORACLE, Pool, asks_oracle, drawn_pools
 from qup.config.schema import Config, Reward
 from qup.measures import KINDS as MEASURES
 from qup.pipeline.graph import CellStages, Graph, Ref
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.labels import cell_labels
-from qup.pipeline.relevant import NO_ORACLE, asks_oracle, relevant_refinement, relevant_selection, relevant_source
+from qup.pipeline.relevant import relevant_refinement, relevant_selection, relevant_source
 
 BASE = "base"
 
@@ -34,11 +35,6 @@ class _Arm:
     def group(self) -> tuple[Any, ...]:
         """Arms of one group are aligned with each other."""
         return (self.solvable, self.cell.alignment.on_failure)
-
-
-def pools_of(cell: Config) -> tuple[str, ...]:
-    """The pools a cell's stream draws from."""
-    return tuple(cell.source.name.split("+"))
 
 
 def build_graph(cells: Sequence[Config]) -> Graph:
@@ -77,44 +73,44 @@ def _first_half(graph: Graph, cell: Config) -> _Arm:
     )
     seed = cell.selection.seed or 0
     arm.solvable = graph.add("solvable", views.SolvableView(seed), {"problems": problems, "rollouts": arm.rollouts}, label=cell.model.name)
-    arm.pools = {pool: _candidates(graph, arm, pool) for pool in pools_of(cell)}
+    arm.pools = {pool.name: _candidates(graph, arm, pool) for pool in drawn_pools(cell)}
     return arm
 
 
-def _candidates(graph: Graph, arm: _Arm, pool: str) -> Ref:
+def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
     cell = arm.cell
     assert arm.rollouts is not None and arm.solvable is not None
-    refinement = relevant_refinement(cell.refinement, pool)
+    refinement = relevant_refinement(cell.refinement, pool.source)
     inputs = {"problems": arm.problems, "rollouts": arm.rollouts, "solvable": arm.solvable}
-    if refinement.name != "none" and pool != "student":
+    if refinement.name != "none" and pool.source != "student":
         inputs["base"] = _unrefined(graph, arm, pool, inputs)
     view = views.CandidatesView(
-        source=relevant_source(cell.source, pool, refinement.name),
+        source=relevant_source(cell.source, pool.source, refinement.name),
         refinement=refinement,
-        oracle=cell.oracle if asks_oracle(pool, refinement.name) else NO_ORACLE,
+        oracle=pool.oracle,
         seed=cell.selection.seed or 0,
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s,
         model=cell.model,
     )
-    label = f"{cell.model.name}/{pool}.{refinement.name}"
+    label = f"{cell.model.name}/{pool.name}.{refinement.name}"
     if refinement.name == "none" or refinement.tries == 1:
         return graph.add("candidates", view, inputs | arm.student, label=label)
     return _rounds(graph, arm, view, inputs, label)
 
 
-def _unrefined(graph: Graph, arm: _Arm, pool: str, inputs: dict[str, Ref]) -> Ref:
+def _unrefined(graph: Graph, arm: _Arm, pool: Pool, inputs: dict[str, Ref]) -> Ref:
     cell = arm.cell
     view = views.CandidatesView(
-        source=relevant_source(cell.source, pool, "none"),
-        refinement=relevant_refinement(replace(cell.refinement, name="none"), pool),
-        oracle=cell.oracle if asks_oracle(pool, "none") else NO_ORACLE,
+        source=relevant_source(cell.source, pool.source, "none"),
+        refinement=relevant_refinement(replace(cell.refinement, name="none"), pool.source),
+        oracle=pool.oracle if asks_oracle(pool.source, "none") else NO_ORACLE,
         seed=cell.selection.seed or 0,
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s,
         model=cell.model,
     )
-    return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool}.none")
+    return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool.name}.none")
 
 
 def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[str, Ref], label: str) -> Ref:
@@ -149,14 +145,15 @@ def _align(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[Any, ...], Ref]:
     for group, members in groups.items():
         names = _pool_labels(members)
         combined: dict[str, Ref] = {}
-        labels = set()
+        labels: dict[str, str] = {}
         for arm in members:
             assert arm.pools is not None
-            parts = [names[ref] for ref in arm.pools.values()]
-            arm.label = "+".join(parts)
-            labels.add(arm.label)
+            parts, teacher = [names[ref] for ref in arm.pools.values()], arm.cell.source.teacher
+            arm.label = "+".join(parts) + (f":{teacher}" if teacher else "")
+            labels[arm.label] = teacher
             combined |= {f"arm.{names[ref]}": ref for ref in arm.pools.values()}
-        view = views.AlignedView(members[0].cell.alignment, tuple(sorted(labels)))
+        ordered = tuple(sorted(labels))
+        view = views.AlignedView(members[0].cell.alignment, ordered, tuple(labels[label] for label in ordered))
         solvable = members[0].solvable
         assert solvable is not None
         aligned[group] = graph.add("aligned", view, {"solvable": solvable, **combined}, label=members[0].cell.model.name)
@@ -168,9 +165,9 @@ def _pool_labels(members: Sequence[_Arm]) -> dict[Ref, str]:
     names: dict[Ref, str] = {}
     for arm in members:
         cell = arm.cell
-        for pool, ref in (arm.pools or {}).items():
-            name = f"{pool}.{cell.refinement.name}"
-            names[ref] = f"{name}.{cell.oracle.name}" if asks_oracle(pool, cell.refinement.name) else name
+        for pool in drawn_pools(cell):
+            name = f"{pool.source}.{cell.refinement.name}"
+            names[(arm.pools or {})[pool.name]] = f"{name}.{pool.teacher}" if asks_oracle(pool.source, cell.refinement.name) else name
     taken: dict[str, list[Ref]] = {}
     for ref, name in names.items():
         taken.setdefault(name, []).append(ref)
@@ -223,7 +220,8 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
         inputs[f"pool.{name}"] = pool
         inputs |= {f"{read}.{name}": scored[what, pool] for read, what in passes.items()}
     label = f"{cell.model.name}/{cell.stream.name}"
-    stream = graph.add("stream", views.StreamView(selection, cell.alignment, tuple(pools), measure), inputs, label=label)
+    teacher = cell.source.teacher if any(not pool.teacher for pool in drawn_pools(cell)) else ""
+    stream = graph.add("stream", views.StreamView(selection, cell.alignment, tuple(pools), measure, teacher), inputs, label=label)
     gathered = {f"pool.{name}": scored["nll", pool] for name, pool in pools.items() if ("nll", pool) in scored}
     rewards = {}
     for name in cell.reward:
@@ -267,7 +265,8 @@ def _measures(
 
 def _judged(cell: Config) -> bool:
     """Retention compares with the native trace, so the native stream itself has none."""
-    return cell.judge.backend != "none" and not (cell.source.name == "student" and cell.refinement.name == "none")
+    native = [pool.source for pool in drawn_pools(cell)] == ["student"] and cell.refinement.name == "none"
+    return cell.judge.backend != "none" and not native
 
 
 def _rankings(

@@ -14,6 +14,7 @@ APART = 3
 _DIMENSIONS: dict[str, Callable[[Config], object]] = {
     "oracle": lambda cell: cell.oracle.name,
     "source": lambda cell: cell.source.name,
+    "teacher": lambda cell: cell.source.teacher or "+".join(cell.teacher),
     "refinement": lambda cell: cell.refinement.name,
     "selection": lambda cell: cell.selection.name,
     "reward": lambda cell: cell.selection.reward,

@@ -9,6 +9,7 @@ from qup.config.schema import Oracle, Refinement, Selection, Source
 
 NO_ORACLE = Oracle()
 DEFAULT_SOURCE = Source()
+FILE_SETTINGS = ("path", "files", "content", "revision", "id", "text", "question", "teacher_column")
 
 
 def relevant_selection(selection: Selection) -> Selection:
@@ -26,11 +27,8 @@ def relevant_source(source: Source, pool: str, refinement: str) -> Source:
     from_file = pool == "file"
     return Source(
         name=pool,
-        samples=source.samples if pool == "oracle" else DEFAULT_SOURCE.samples,
-        path=source.path if from_file else DEFAULT_SOURCE.path,
-        content=source.content if from_file else DEFAULT_SOURCE.content,
-        id=source.id if from_file else DEFAULT_SOURCE.id,
-        text=source.text if from_file else DEFAULT_SOURCE.text,
+        samples=source.samples if pool in ("oracle", "file") else DEFAULT_SOURCE.samples,
+        **({name: getattr(source, name) for name in FILE_SETTINGS} if from_file else {}),
         cleaning=source.cleaning if pool == "student" and refinement == "none" else "none",
     )
 
@@ -44,8 +42,3 @@ def relevant_refinement(refinement: Refinement, pool: str) -> Refinement:
             return replace(refinement, weight=1.0, reward=None)
         return refinement
     return Refinement(name="none", retries=refinement.retries if pool == "oracle" else 0)
-
-
-def asks_oracle(pool: str, refinement: str) -> bool:
-    """Whether an arm needs the Oracle."""
-    return pool == "oracle" or refinement != "none"

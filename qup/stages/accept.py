@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from qup.candidates.problems import kept_rollouts
 from qup.candidates.rounds import native_nll, per_token
+from qup.candidates.table import STUDENT
 from qup.config.views import AcceptView
 from qup.errors import InputError
 from qup.pipeline.context import Context
@@ -124,6 +125,7 @@ def _native(inputs: Inputs, solvable: pa.Table, wanted_P: np.ndarray) -> pa.Tabl
     full = {
         **{name: table[name] for name in ("problem_id", "text", "extracted", "correct", "verdict")},
         "candidate": table["sample"],
+        "teacher": [STUDENT] * n,
         "eligible": [True] * n,
         "status": ["native"] * n,
         **{name: [0] * n for name in ("attempts", "input_tokens", "output_tokens")},

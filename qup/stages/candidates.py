@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,7 +146,8 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     )
     retries = 0 if view.round else view.refinement.retries
     with client, Verifier(view.timeout_s) as verifier:
-        asker = Asker(client, verifier, prompt, view.extraction, retries, lambda text: tokenizer.encode(text, add_special_tokens=False))
+        encode = partial(tokenizer.encode, add_special_tokens=False)
+        asker = Asker(client, verifier, prompt, view.extraction, retries, view.oracle.name, encode)
         groups = list(_jobs(view, inputs, problems, bounds)) if client.batched else _jobs(view, inputs, problems, bounds)
         if client.batched:
             _settle(asker, [job for jobs in groups for job in jobs], bounds[0][0], bounds[-1][1], len(problems), ctx)

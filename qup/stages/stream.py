@@ -1,4 +1,4 @@
-"""One trace for each aligned problem: which of the pools' verified candidates enters the stream."""
+"""The traces to be learnt: which of the pools' verified candidates of each aligned problem enter the stream."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from qup.candidates.problems import kept_rollouts
 from qup.candidates.scores import read_scores
+from qup.candidates.table import STUDENT
 from qup.config.views import StreamView
 from qup.errors import InputError
 from qup.pipeline.context import Context
 from qup.records import STREAM
-from qup.selection import Groups, random_rows, select, within_correlation
+from qup.selection import Groups, select, within_correlation
 from qup.store import Artifact, rows, save_table
 
 Inputs = Mapping[str, Artifact]
@@ -40,13 +41,18 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.problem_N)
 
+    @property
+    def names(self) -> tuple[list[int], list[int]]:
+        """Pool and candidate number of each row."""
+        return self.pool_N.tolist(), self.candidate_N.tolist()
+
     def take(self, index: np.ndarray) -> Candidates:
         """Some of the rows."""
         return Candidates(self.problem_N[index], self.pool_N[index], self.candidate_N[index], self.row_N[index])
 
 
 def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
-    """Writes `stream`, one row an aligned problem in order; returns its figures.
+    """Writes `stream`, problem by problem in the aligned order, of each up to selection.keep rows, best first; returns its figures.
 
     Raises InputError where a problem has no trace and none may stand in, where scores are missing or NaN, and where
     a selection other than random has nothing to choose from.
@@ -59,32 +65,41 @@ def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     _refuse_pointless(view, groups)
     scores = read_scores(view, inputs, ids, eligible)
     seed = view.selection.seed or 0
-    randomly = random_rows(groups, names, seed)
-    chosen = select(view.selection.name, groups, names, seed, **scores, weight=view.selection.weight)
+    keep = view.selection.keep
+    randomly = select("random", groups, names, seed, keep=keep)
+    chosen = select(view.selection.name, groups, names, seed, **scores, weight=view.selection.weight, keep=keep)
     ctx.check()
     lacking = np.setdiff1d(np.arange(len(ids)), owner_G)
     standing, native = _stand_ins(view, inputs, ids, lacking, flagged)
-    picked = _merge(eligible.take(chosen), standing)
-    table = _rows(view, inputs, ids, picked, native)
-    table = _annotated(view, inputs, ids, table, eligible, groups, owner_G, randomly)
+    picked = _joined([eligible.take(chosen), standing])
+    back = np.argsort(picked.problem_N, kind="stable")
+    # the random rule's choice stands beside the rule's own, rank by rank; a stand-in has none
+    beside = [f"{view.pools[pool]}/{candidate}" for pool, candidate in zip(*eligible.take(randomly).names, strict=True)]
+    beside += [""] * len(standing)
+    table = _rows(view, inputs, ids, picked.take(back), native)
+    table = _annotated(inputs, ids, table, [beside[i] for i in back], owner_G, groups.count_P)
     save_table(ctx.out, "stream", table)
-    differs = chosen != randomly
+    differs = _differ(groups, chosen, randomly)
     reward, cost = scores.get("reward_N"), scores.get("cost_N")
     status = pc.value_counts(table["status"]).to_pylist()
     return {
-        "n": table.num_rows,
+        "n": len(ids),
+        "n_traces": table.num_rows,
+        "traces_of_n": np.bincount(np.bincount(picked.problem_N, minlength=len(ids))).tolist(),
+        "keep": keep,
         "selection": view.selection.name,
         "measure": None if view.measure is None else view.measure.kind,
         "weight": view.selection.weight if view.selection.name == "joint" else None,
         "pool_size": float(len(eligible) / len(ids)),
         "share_multi": float((groups.count_P >= 2).sum() / len(ids)),
-        "share_not_random": float(differs.sum() / len(ids)),
+        "share_not_random": differs / len(ids),
         "n_correct_stream": int(pc.sum(table["correct"]).as_py() or 0),
         "n_flagged": int(sum(entry["counts"] for entry in status if entry["values"] == "flagged")),
         "n_native": int(sum(entry["counts"] for entry in status if entry["values"] == NATIVE)),
         "n_unscored": int(sum(np.isnan(value).sum() for name, value in scores.items() if name != "chars_N")),
         "mean_chars": float(pc.mean(pc.utf8_length(table["text"])).as_py()),
-        "from_pool": {entry["values"]: entry["counts"] for entry in pc.value_counts(table["pool"]).to_pylist()},
+        "from_pool": _counts(table["pool"]),
+        "teachers": _counts(table["teacher"]),
         "within_correlation": None if reward is None or cost is None else within_correlation(groups, reward, cost),
         "traces_digest": _digest(table),
     }
@@ -95,12 +110,13 @@ def _candidates(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray) -> tuple
     eligible: list[Candidates] = []
     flagged: list[Candidates] = []
     for number, pool in enumerate(view.pools):
-        table = inputs[f"pool.{pool}"].table("candidates", ["problem_id", "candidate", "eligible", "verdict"])
+        table = inputs[f"pool.{pool}"].table("candidates", ["problem_id", "candidate", "eligible", "verdict", "teacher"])
+        asked = np.asarray(pc.equal(table["teacher"], view.teacher)) if view.teacher else np.ones(table.num_rows, bool)
         owner = rows.positions(table["problem_id"], ids)
         candidate, good = np.asarray(table["candidate"]), np.asarray(table["eligible"])
         wordless = np.asarray(pc.is_in(table["verdict"], pa.array(["empty", "error", "refused", "echo"])))
         for found, marked in ((eligible, good), (flagged, ~good & ~wordless)):
-            row = np.flatnonzero((owner >= 0) & marked)
+            row = np.flatnonzero((owner >= 0) & marked & asked)
             found.append(Candidates(owner[row], np.full(len(row), number), candidate[row], row))
     return _sorted(eligible), _sorted(flagged)
 
@@ -115,9 +131,14 @@ def _joined(parts: list[Candidates]) -> Candidates:
     return Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
-def _merge(chosen: Candidates, standing: Candidates) -> Candidates:
-    whole = _joined([chosen, standing])
-    return whole.take(np.argsort(whole.problem_N, kind="stable"))
+def _differ(groups: Groups, chosen: np.ndarray, randomly: np.ndarray) -> float:
+    """Problems of which other candidates were chosen than the random rule takes, in whatever order."""
+    odd = np.setxor1d(chosen, randomly)
+    return float(len(np.unique(groups.problem_N[odd])))
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
 
 
 def _refuse_pointless(view: StreamView, groups: Groups) -> None:
@@ -155,7 +176,7 @@ def _stand_ins(
 
 
 def _rows(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, picked: Candidates, native: pa.Table | None) -> pa.Table:
-    """Columns problem_id, pool, candidate, text, correct, status of the picked candidates, in their order."""
+    """Columns problem_id, pool, candidate, teacher, text, correct, status of the picked candidates, in their order."""
     parts, order = [], []
     for number in sorted(set(picked.pool_N.tolist())):
         mine = np.flatnonzero(picked.pool_N == number)
@@ -164,47 +185,38 @@ def _rows(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, picked: Candid
         if number < 0:
             assert native is not None
             table = native.take(pa.array(picked.row_N[mine])).rename_columns(["problem_id", "candidate", "text", "correct"])
+            table = table.append_column("teacher", pa.array([STUDENT] * len(mine), pa.string()))
             status = pa.array([NATIVE] * len(mine), pa.string())
         else:
-            columns = ["problem_id", "candidate", "text", "correct", "status", "eligible"]
+            columns = ["problem_id", "candidate", "teacher", "text", "correct", "status", "eligible"]
             table = rows.take(inputs[f"pool.{view.pools[number]}"], "candidates", picked.row_N[mine], columns)
             status = pc.if_else(table["eligible"], table["status"], "flagged")
         pool = pa.array([view.pools[number] if number >= 0 else NATIVE] * len(mine), pa.string())
-        own = {name: table[name] for name in ("problem_id", "candidate", "text", "correct")}
+        own = {name: table[name] for name in ("problem_id", "candidate", "teacher", "text", "correct")}
         parts.append(pa.table({**own, "pool": pool, "status": status}))
     back = np.argsort(np.concatenate(order), kind="stable")
     table = pa.concat_tables(parts).take(pa.array(back))
-    covered = np.array_equal(rows.positions(table["problem_id"], ids), np.arange(len(ids)))
-    if not covered:
+    order_N = rows.positions(table["problem_id"], ids)
+    if not np.array_equal(np.unique(order_N), np.arange(len(ids))) or (np.diff(order_N) < 0).any():
         raise InputError(f"the stream of {'+'.join(view.pools)} does not cover the aligned problems in their order")
     return table
 
 
 def _annotated(
-    view: StreamView,
-    inputs: Inputs,
-    ids: pa.ChunkedArray,
-    table: pa.Table,
-    eligible: Candidates,
-    groups: Groups,
-    owner_G: np.ndarray,
-    randomly: np.ndarray,
+    inputs: Inputs, ids: pa.ChunkedArray, table: pa.Table, randomly: list[str], owner_G: np.ndarray, eligible_G: np.ndarray
 ) -> pa.Table:
-    """Adds question, the random rule's choice and the number of eligible candidates."""
+    """Adds question, the random rule's choice and the number of the problem's eligible candidates."""
     problems = inputs["problems"].table("problems", ["problem_id", "question"])
     found = rows.positions(ids, problems["problem_id"])
     if (found < 0).any():
         raise InputError(f"aligned problem {ids[int(np.flatnonzero(found < 0)[0])].as_py()!r} is not among the problems")
-    names = np.full(len(ids), "", object)
-    names[owner_G] = [
-        f"{view.pools[pool]}/{candidate}" for pool, candidate in zip(eligible.pool_N[randomly], eligible.candidate_N[randomly], strict=True)
-    ]
     count_P = np.zeros(len(ids), np.int32)
-    count_P[owner_G] = groups.count_P
+    count_P[owner_G] = eligible_G
+    problem_N = rows.positions(table["problem_id"], ids)
     columns = {name: table[name] for name in table.column_names}
-    columns["question"] = problems["question"].take(pa.array(found))
-    columns["random_candidate"] = pa.array(names.tolist(), pa.string())
-    columns["n_eligible"] = pa.array(count_P)
+    columns["question"] = problems["question"].take(pa.array(found[problem_N]))
+    columns["random_candidate"] = pa.array(randomly, pa.string())
+    columns["n_eligible"] = pa.array(count_P[problem_N])
     return pa.table({name: columns[name] for name in STREAM.names}).cast(STREAM)
 
 

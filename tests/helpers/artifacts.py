@@ -13,6 +13,7 @@ from qup.store.digest import file_sha256
 
 CANDIDATE: dict[str, Any] = {
     "candidate": 0,
+    "teacher": "t",
     "text": "t",
     "extracted": "1",
     "correct": True,

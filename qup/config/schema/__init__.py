@@ -72,6 +72,7 @@ class Config:
     selection: Selection = section(Selection, "which candidate enters the stream")
     stream: Stream = section(Stream, "a named arm")
     oracle: Oracle = section(Oracle, "the stronger model")
+    teacher: dict[str, Oracle] = opt({}, "several Oracles that make one pool, by name; they take the place of `oracle`")
     judge: Oracle = section(Oracle, "who judges retention")
     retention: Retention = section(Retention, "what is judged")
     reward: dict[str, Reward] = opt({}, "reward models, by name")

@@ -59,9 +59,20 @@ class Source:
     """Where candidate traces come from."""
 
     name: str = opt("", "student, oracle, dataset, file, or several joined by +; empty: the stream preset says")
-    samples: int = opt(1, "answers asked of the Oracle for each problem, with source oracle", at_least=1)
-    path: str = opt("", "with source file: jsonl/parquet of traces", runtime=True)
-    content: str = opt("", "digest of that file; filled at planning")
+    samples: int = opt(
+        1,
+        "answers asked of the Oracle for each problem, with source oracle; with source file, the most that one of several teachers may have",
+        at_least=1,
+    )
+    path: str = opt(
+        "", "with source file: jsonl/parquet of traces, a pattern such as traces/*.jsonl, or a data set's hub name", runtime=True
+    )
+    files: list[str] = opt([], "with source file: further files or patterns; of several files each is a teacher's", runtime=True)
+    content: str = opt("", "digest of those files or hub commit; filled at planning")
+    revision: str | None = opt(None, "hub commit, tag or branch", runtime=True)
     id: str = opt("problem_id", "with source file: column of the problem's id")
     text: str = opt("text", "with source file: column of the trace")
+    question: str | None = opt(None, "with source file: column of the problem's text, which then finds the problem in place of its id")
+    teacher_column: str = opt("teacher", "with source file: column of who wrote the trace; where a file has none, its name says")
+    teacher: str = opt("", "only this teacher's traces of the pool; empty: all")
     cleaning: str = opt("light", "named conservative rules on the student's own traces", choices=("light", "none"))

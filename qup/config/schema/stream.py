@@ -28,6 +28,7 @@ class Selection:
     reward: str | None = opt(None, "reward model read by reward, joint, pareto")
     measure: str | None = opt(None, "the measure read by measure, and by joint and pareto in place of the NLL; see measure=")
     weight: float = opt(1.0, "λ of joint: weight of the measure's term", at_least=0)
+    keep: int = opt(1, "most traces of a problem that enter the stream, the best ones by the rule", at_least=1)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,17 @@ class LabOracle:
     error_rate: float = opt(0.05, "share of its answers that are wrong at the first attempt", at_least=0, at_most=1)
     refuse_rate: float = opt(0.01, "share of its answers that are refusals", at_least=0, at_most=1)
     latency_s: float = opt(0.0, "seconds it takes to answer", at_least=0, runtime=True)
+    style: str = opt("symbolic", "how it writes where it solves from scratch", choices=("native", "sequential", "symbolic", "textbook"))
+    grain: str = opt(
+        "steps",
+        "what it tells of its steps: each, each in halves (`a * 3` as two sums, a large operand in two), or the last alone",
+        choices=("steps", "fine", "coarse"),
+    )
+    result_first: bool = opt(False, "it tells the result before the steps")
+    chatter: float = opt(
+        1.0, "fillers, second looks and restarts of style native, as a multiple of the student's own", at_least=0, at_most=8
+    )
+    slip_rate: float = opt(0.0, "share of its right answers in which one told result is untrue all the same", at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
