@@ -61,6 +61,7 @@ CANDIDATES = pa.schema(
         ("output_tokens", pa.int32()),
         ("edit_distance", pa.float32()),  # tokens changed against the trace it was made from, as a share; NaN without one
         ("rules", pa.list_(pa.string())),  # cleaning rules that fired
+        ("turns", _ids),  # where spans end, in characters, that student and Oracle wrote in turn, the student's first; [] for one writer
     ]
 )
 
@@ -80,6 +81,8 @@ STREAM = pa.schema(
         ("status", pa.string()),
         ("random_candidate", pa.string()),  # "<pool>/<candidate>" that the random rule would have taken
         ("n_eligible", pa.int32()),
+        ("weight", pa.float64()),  # of the example in the loss
+        ("turns", _ids),  # as in CANDIDATES
     ]
 )
 

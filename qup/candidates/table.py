@@ -43,7 +43,7 @@ class Part:
 def build(columns: Mapping[str, Any], counts: Counts) -> Part:
     """A Part from columns; those of an Oracle may be left out."""
     n = len(columns["problem_id"])
-    full = {name: [value] * n for name, value in DEFAULTS.items()} | {"rules": [()] * n} | dict(columns)
+    full = {name: [value] * n for name, value in DEFAULTS.items()} | {"rules": [()] * n, "turns": [()] * n} | dict(columns)
     arrays = []
     for field in CANDIDATES:
         value = full[field.name]

@@ -131,6 +131,7 @@ def _native(inputs: Inputs, solvable: pa.Table, wanted_P: np.ndarray) -> pa.Tabl
         **{name: [0] * n for name in ("attempts", "input_tokens", "output_tokens")},
         "edit_distance": [float("nan")] * n,
         "rules": [[]] * n,
+        "turns": [[]] * n,
     }
     arrays = [
         full[field.name] if isinstance(full[field.name], pa.ChunkedArray) else pa.array(full[field.name], field.type)

@@ -92,7 +92,8 @@ def _refuse_few(view: AlignedView, missing_AP: np.ndarray, shared: int) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in own.items())
     raise InputError(
         f"source.teacher: the arms share {shared} of {missing_AP.shape[1]} solvable problems, and at least {FEWEST_SHARED} are "
-        f"needed to compare teachers; verified traces of each: {counts}; " + (f"leave out {', '.join(few)}" if few else "leave some out")
+        f"needed to compare teachers; verified traces of each: {counts}; "
+        + (f"leave out {', '.join(few)}" if 0 < len(few) < len(own) else "take more problems, or leave some teachers out")
     )
 
 

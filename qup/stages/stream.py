@@ -24,6 +24,8 @@ from qup.store import Artifact, rows, save_table
 Inputs = Mapping[str, Artifact]
 NATIVE = "native"
 """Pool and status of a native trace that stands in where an arm has no verified candidate."""
+OWN = ("problem_id", "candidate", "teacher", "text", "correct", "turns")
+"""What a row of the stream has from its candidate."""
 SHOWN = 10
 """Problems named in a refusal."""
 
@@ -176,7 +178,7 @@ def _stand_ins(
 
 
 def _rows(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, picked: Candidates, native: pa.Table | None) -> pa.Table:
-    """Columns problem_id, pool, candidate, teacher, text, correct, status of the picked candidates, in their order."""
+    """Columns OWN, pool and status of the picked candidates, in their order."""
     parts, order = [], []
     for number in sorted(set(picked.pool_N.tolist())):
         mine = np.flatnonzero(picked.pool_N == number)
@@ -186,13 +188,14 @@ def _rows(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, picked: Candid
             assert native is not None
             table = native.take(pa.array(picked.row_N[mine])).rename_columns(["problem_id", "candidate", "text", "correct"])
             table = table.append_column("teacher", pa.array([STUDENT] * len(mine), pa.string()))
+            table = table.append_column("turns", pa.array([[]] * len(mine), STREAM.field("turns").type))
             status = pa.array([NATIVE] * len(mine), pa.string())
         else:
-            columns = ["problem_id", "candidate", "teacher", "text", "correct", "status", "eligible"]
+            columns = [*OWN, "status", "eligible"]
             table = rows.take(inputs[f"pool.{view.pools[number]}"], "candidates", picked.row_N[mine], columns)
             status = pc.if_else(table["eligible"], table["status"], "flagged")
         pool = pa.array([view.pools[number] if number >= 0 else NATIVE] * len(mine), pa.string())
-        own = {name: table[name] for name in ("problem_id", "candidate", "teacher", "text", "correct")}
+        own = {name: table[name] for name in OWN}
         parts.append(pa.table({**own, "pool": pool, "status": status}))
     back = np.argsort(np.concatenate(order), kind="stable")
     table = pa.concat_tables(parts).take(pa.array(back))
@@ -215,6 +218,7 @@ def _annotated(
     problem_N = rows.positions(table["problem_id"], ids)
     columns = {name: table[name] for name in table.column_names}
     columns["question"] = problems["question"].take(pa.array(found[problem_N]))
+    columns["weight"] = pa.array(np.ones(table.num_rows))
     columns["random_candidate"] = pa.array(randomly, pa.string())
     columns["n_eligible"] = pa.array(count_P[problem_N])
     return pa.table({name: columns[name] for name in STREAM.names}).cast(STREAM)

@@ -20,7 +20,7 @@ FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {
     "cluster": 3,
     "evaluation": 4,
-    "experiment": 6,
+    "experiment": 7,
     "experiment/paper": 8,
     "judge": 3,
     "lora": 1,
@@ -34,6 +34,7 @@ GROUPS = {
     "selection": 8,
     "source": 5,
     "stream": 6,
+    "teacher": 9,
     "tracking": 2,
     "trainer": 2,
     "zero": 5,
@@ -47,6 +48,7 @@ CELLS = {
     "lab_small": 22,
     "exposure": 126,
     "joint_selection": 198,
+    "teachers": 150,
     "source_x_refinement": 38,
     "mawps_smollm2": 5,
     "paper/table1": 9,
@@ -65,7 +67,7 @@ def _override(path: Path) -> str:
     if group.startswith("experiment/"):
         group, choice = "experiment", f"{group.partition('/')[2]}/{choice}"
     plus = "+" if group == "protocol" else ""
-    return f"{plus}{group}=[{choice}]" if group == "reward" else f"{plus}{group}={choice}"
+    return f"{plus}{group}=[{choice}]" if group in ("reward", "teacher") else f"{plus}{group}={choice}"
 
 
 def test_the_files_are_those_that_are_counted() -> None:

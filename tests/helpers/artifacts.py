@@ -14,6 +14,7 @@ from qup.store.digest import file_sha256
 CANDIDATE: dict[str, Any] = {
     "candidate": 0,
     "teacher": "t",
+    "turns": [],
     "text": "t",
     "extracted": "1",
     "correct": True,

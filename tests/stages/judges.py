@@ -29,7 +29,17 @@ def inputs(root: Path, *arms: str) -> dict[str, Artifact]:
     solved = {"n_samples": 2, "n_correct": 2, "n_eligible": 2, "kept": 1}
     drawn = {"token_ids": [], "logprob_T": [], "finish": "stop", "extracted": "", "correct": True, "verdict": "equal", "eligible": True}
     rollouts = [{"problem_id": id, "sample": s, "text": native(id) if s else "another"} for id in IDS for s in (0, 1)]
-    written = {"pool": "p", "candidate": 0, "teacher": "t", "correct": True, "status": "ok", "random_candidate": "p/0", "n_eligible": 1}
+    written = {
+        "pool": "p",
+        "candidate": 0,
+        "teacher": "t",
+        "weight": 1.0,
+        "turns": [],
+        "correct": True,
+        "status": "ok",
+        "random_candidate": "p/0",
+        "n_eligible": 1,
+    }
     made = {
         "problems": artifact(
             root,

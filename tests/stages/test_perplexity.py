@@ -48,7 +48,11 @@ def stream(root, entries):
         {"pool": pool, "problem_id": name, "candidate": c, "text": words, "question": f"find {name[1:]} ?"}
         for pool, name, c, words in entries
     ]
-    return artifact(root, "stream", stream=rows(STREAM, full, teacher="t", correct=True, status="ok", random_candidate="", n_eligible=1))
+    return artifact(
+        root,
+        "stream",
+        stream=rows(STREAM, full, teacher="t", weight=1.0, turns=[], correct=True, status="ok", random_candidate="", n_eligible=1),
+    )
 
 
 def run(root, view, inputs, name="ctx"):

@@ -75,7 +75,9 @@ def test_a_streams_scores_are_gathered_from_its_pool(tmp_path, view, inputs, mon
         {"pool": "student", "problem_id": name, "candidate": 0, "text": text(p, 0), "question": f"find {p} ?"} for p, name in enumerate(IDS)
     ]
     stream = artifact(
-        tmp_path, "stream", stream=rows(STREAM, chosen, teacher="t", correct=True, status="ok", random_candidate="", n_eligible=1)
+        tmp_path,
+        "stream",
+        stream=rows(STREAM, chosen, teacher="t", weight=1.0, turns=[], correct=True, status="ok", random_candidate="", n_eligible=1),
     )
     given = {"problems": inputs["problems"], "traces": stream}
     computed = run(tmp_path, view, given, "computed")
