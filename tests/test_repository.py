@@ -10,10 +10,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "draws", "records", "http"},
+    {"errors", "draws", "records"},
     {"measures"},
     {"config", "answers", "selection"},
-    {"lab", "pipeline"},
+    {"lab", "pipeline", "serving"},
     {"store", "text", "data"},
     {"study"},
     {"models", "tracking"},

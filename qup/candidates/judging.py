@@ -46,6 +46,7 @@ def open_judge(view: RankingView | RetentionView, ctx: Context) -> OracleClient:
         log=ctx.log,
         ledger=ctx.work / "oracle",
         gpus=ctx.resources.gpus,
+        vllm=view.vllm,
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from qup.config.schema import STREAMS, Config, Refinement, Source, Stream
+from qup.config.schema import STREAMS, Config, Refinement, Reward, Source, Stream, Vllm
+from qup.config.schema.choices import UNPOOLED
 from qup.errors import Fault
 
 BASE = "base"
@@ -31,14 +32,15 @@ class Settler:
             stream=stream,
             source=source,
             refinement=refinement,
-            rollouts=self._seeded_sampling(cell.rollouts, every, None),
+            rollouts=self._once(_backed_sampling, self._seeded_sampling(cell.rollouts, every, None), cell.vllm)[0],
             selection=self._seeded(cell.selection, every, None),
             oracle=self._seeded(cell.oracle, every, None),
             teacher=self._once(_seed_each, cell.teacher, every)[0],
             judge=self._seeded(cell.judge, every, None),
             retention=self._seeded(cell.retention, every, None),
             trainer=trainer,
-            evaluation=self._seeded_sampling(cell.evaluation, own, every),
+            evaluation=self._once(_backed_sampling, self._seeded_sampling(cell.evaluation, own, every), cell.vllm)[0],
+            reward=self._once(_backed_rewards, cell.reward, cell.vllm)[0],
             study=self._once(_named, cell.study, self._study_name)[0],
             seed=trainer.seed if own is None else own,
         )
@@ -116,3 +118,20 @@ def _seed_each(sections: dict[str, Any], *seeds: int | None) -> tuple[Any]:
 def _seed_sampling(section: Any, *seeds: int | None) -> tuple[Any]:
     (sampling,) = _seed(section.sampling, *seeds)
     return (section if sampling is section.sampling else replace(section, sampling=sampling),)
+
+
+def _backed_sampling(section: Any, vllm: Vllm) -> tuple[Any]:
+    """The section with the backend that `auto` comes to: vllm where it is said what starts it."""
+    if section.sampling.backend != "auto":
+        return (section,)
+    return (replace(section, sampling=replace(section.sampling, backend="vllm" if vllm.command else "transformers")),)
+
+
+def _backed_rewards(rewards: dict[str, Reward], vllm: Vllm) -> tuple[dict[str, Reward]]:
+    """As `_backed_sampling`; what no pooling server can score is scored in process."""
+
+    def backend(reward: Reward) -> str:
+        served = reward.base_url or (vllm.command and reward.lab is None)
+        return "vllm" if served and reward.format not in UNPOOLED else "transformers"
+
+    return ({name: replace(reward, backend=backend(reward)) if reward.backend == "auto" else reward for name, reward in rewards.items()},)

@@ -26,6 +26,7 @@ from qup.config.schema import (
     Source,
     Tracking,
     Trainer,
+    Vllm,
     Zero,
 )
 
@@ -59,6 +60,7 @@ class RolloutsView:
 
     model: Model
     rollouts: Rollouts
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class CandidatesView:
     round: int = 0
     """0: an ordinary arm; r ≥ 1: the r-th round of tries, over the problems still open."""
     max_usd: float | None = field(default=None, metadata=RUNTIME)
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class RewardView:
 
     name: str = field(metadata=RUNTIME)
     reward: Reward
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class RetentionView:
     retention: Retention
     seed: int
     max_usd: float | None = field(default=None, metadata=RUNTIME)
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,7 @@ class RankingView:
     seed: int
     arms: tuple[str, ...]
     max_usd: float | None = field(default=None, metadata=RUNTIME)
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
 
 @dataclass(frozen=True)
@@ -199,3 +205,4 @@ class EvaluateView:
     """Which kept weights of the training are evaluated: 1.0 the final ones."""
     tracking: Tracking = field(default_factory=Tracking, metadata=RUNTIME)
     labels: dict[str, str] = field(default_factory=dict, metadata=RUNTIME)
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from qup.config.schema import Sampling
+from qup.config.schema import Sampling, Vllm
 from qup.errors import InputError
 from qup.generation.records import Clamped, Sample
 from qup.generation.student import Student
@@ -15,8 +15,9 @@ from qup.pipeline.context import Context
 class Backend(Protocol):
     """Draws responses; a context manager that owns weights or a server."""
 
-    facts: dict[str, Any]
-    """How it computes, for the manifest."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it computes, for the manifest."""
 
     def generate(self, clamped: Clamped) -> Iterator[tuple[int, list[Sample]]]:
         """(place in the requests, its n samples) as they get done, in any order. Raises Interrupted where asked to stop."""
@@ -29,8 +30,8 @@ class Backend(Protocol):
     def __exit__(self, *args: object) -> None: ...
 
 
-def open_backend(student: Student, sampling: Sampling, ctx: Context) -> Backend:
-    """The backend that `sampling.backend` names, ready to generate."""
+def open_backend(student: Student, sampling: Sampling, ctx: Context, vllm: Vllm) -> Backend:
+    """The backend that `sampling.backend` names, ready to generate; `vllm` says how a server is started, where it is one."""
     if sampling.backend == "transformers":
         return InProcess(student, sampling, ctx.stopping)
     if sampling.backend == "openai":
@@ -40,7 +41,7 @@ def open_backend(student: Student, sampling: Sampling, ctx: Context) -> Backend:
     if sampling.backend == "vllm":
         from qup.generation.vllm import VllmBackend
 
-        return VllmBackend(student, sampling, ctx)
+        return VllmBackend(student, sampling, ctx, vllm)
     raise InputError(f"sampling.backend={sampling.backend!r}: valid are transformers, vllm, openai")
 
 

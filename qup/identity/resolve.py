@@ -20,6 +20,7 @@ from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError
 from qup.identity.contents import Digests
 from qup.identity.hub import Hub
+from qup.serving.check import program_faults
 
 UNRESOLVED = "unresolved:"
 """What a content begins with when only a dry run could do without the commit."""
@@ -51,6 +52,11 @@ def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = Fa
     resolver = _Resolver(Digests(store_dir), hub or Hub())
     resolved = [resolver.cell(cell) for cell in cells]
     resolver.digests.save()
+    programs = _each_once([fault for cell in cells for fault in program_faults(cell)])
+    if dry_run:
+        resolver.notes += [f"before this can run: {fault}" for fault in programs]
+    else:
+        resolver.faults += programs
     if resolver.faults:
         raise ConfigError(_each_once(resolver.faults))
     if resolver.unresolved and not dry_run:
@@ -205,14 +211,14 @@ class _Resolver:
     def _oracle(self, oracle: Oracle, key: str) -> Oracle:
         if oracle.backend == "none":
             return oracle
-        from qup.oracle.backends import check_recording
+        from qup.oracle.recorded import check_recording
         from qup.text.prompts import check_prompts
 
         if oracle.backend == "recorded" and oracle.path:
             self.faults += check_recording(oracle, key)
             oracle = self._located(oracle, key, "file")
         if oracle.backend == "vllm" and oracle.base_url is None:
-            oracle = self._served(oracle, key)
+            oracle = self._served(self._template(oracle, key), key)
         files = {task: path for task, path in oracle.prompts.items() if "\n" not in path}
         if self._fault(check_prompts(replace(oracle, prompts=files), key)):
             return oracle
@@ -222,14 +228,33 @@ class _Resolver:
         return {name: self._once(self._oracle, oracle, f"{key}.{name}") for name, oracle in teachers.items()}
 
     def _served(self, oracle: Oracle, key: str) -> Oracle:
-        """The model that we serve: a directory by its content, a hub name by its commit. A server that runs already knows its own."""
+        """The model that we serve: a directory by its content, wherever it lies; a hub name by its commit. A server that runs already knows its own."""
+        from qup.models.check import check_oracle
+
+        if oracle.path:
+            return oracle
         found = local(oracle.model)
         if found is None:
             return replace(oracle, revision=self._commit(f"{key}.model", oracle.model, oracle.revision, "model"))
         if not found.is_dir():
             self.faults.append(Fault(f"{key}.model", oracle.model, missing(oracle.model) or "is no directory of a model"))
             return oracle
-        return replace(oracle, content=self.digests.of(found), model=str(found.absolute()))
+        self.faults += check_oracle(oracle, found, key)
+        content = self.digests.of(found)
+        return replace(oracle, content=content, model=content, path=str(found.absolute()))
+
+    def _template(self, oracle: Oracle, key: str) -> Oracle:
+        """The text of its own chat template in place of its file, as for prompts."""
+        if not oracle.chat_template or "\n" in oracle.chat_template:
+            return oracle
+        try:
+            text = Path(oracle.chat_template).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self.faults.append(
+                Fault(f"{key}.chat_template", oracle.chat_template, f"can't be read: {getattr(error, 'strerror', None) or error}")
+            )
+            return oracle
+        return replace(oracle, chat_template=text.rstrip("\n") + "\n")
 
     def _located(self, section: Any, key: str, kind: str, inner: str | None = None) -> Any:
         """`section` with `content`, and with an absolute path or the commit as its revision."""

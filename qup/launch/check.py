@@ -16,6 +16,7 @@ from qup.config.sweeps import expand
 from qup.errors import ConfigError, Fault
 from qup.identity.resolve import file_faults
 from qup.pipeline.requests import request_faults
+from qup.serving.check import serving_faults
 
 SHARED = ("dir", "name", "dry_run", "extend", "wait", "code", "other_code", "max_gpu_hours", "max_oracle_usd", "rehearse", "plain")
 """Settings of `study` that hold for a whole grid and can't be swept."""
@@ -95,7 +96,7 @@ class _Judge:
         if not draft.chosen:
             return found
         wrong = {fault.key for fault in (*draft.faults, *found)}
-        across = [*cross_faults(cell), *request_faults(cell.cluster, self._launcher)]
+        across = [*cross_faults(cell), *serving_faults(cell), *request_faults(cell.cluster, self._launcher)]
         return found + [fault for fault in across if fault.key not in wrong]
 
 

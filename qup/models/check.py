@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.config.paths import local, missing
-from qup.config.schema import Benchmark, Model, Problems, Reward, Sampling
+from qup.config.schema import Benchmark, Model, Oracle, Problems, Reward, Sampling
 from qup.data.sets import questions
 from qup.errors import Fault, InputError
 from qup.lab.chains import longest_question
@@ -54,6 +54,16 @@ def check_reward(reward: Reward, key: str) -> list[Fault]:
     labels = len(config.get("id2label") or {}) or config.get("num_labels") or 2
     if reward.format in ONE_LABEL and labels != 1:
         return [Fault(f"{key}.path", reward.path, f"a model with {labels} labels; a reward model has one (num_labels=1)")]
+    return []
+
+
+def check_oracle(oracle: Oracle, folder: Path, key: str) -> list[Fault]:
+    """What is wrong with a directory that is to be served as Oracle."""
+    if _json(folder / "config.json") is None:
+        return [Fault(f"{key}.model", oracle.model, "a directory with config.json, weights and tokenizer is valid, or a hub name")]
+    if not oracle.chat_template and not _chat_template(folder, _json(folder / "tokenizer_config.json") or {}):
+        why = f"has no chat template, so it is a base model and can't be asked; choose an instruct model, or set {key}.chat_template"
+        return [Fault(f"{key}.model", oracle.model, why)]
     return []
 
 

@@ -17,13 +17,14 @@ from typing import Any
 from qup.config.schema import Oracle
 from qup.errors import Interrupted
 from qup.oracle.asks import Answer, Ask, Request, endpoint, estimated_tokens
-from qup.oracle.backends import api_key, quieten
 from qup.oracle.batch_state import BatchState, BatchStates
 from qup.oracle.budget import BATCH_DISCOUNT, Budget
+from qup.oracle.chat import api_key
 from qup.oracle.completions import Reply, read_completion, translate, unusable
 from qup.oracle.faults import Broken, Hopeless, Limited, Rejected
 from qup.oracle.ledger import Ledger
 from qup.oracle.store import AnswerStore, answer_row
+from qup.serving.http import http_client
 
 MOST_REQUESTS = 5_000
 MOST_BYTES = 90 << 20
@@ -219,9 +220,9 @@ class Batches:
 
         if self._client is None:
             self._key = api_key(self._oracle, self._oracle.base_url)
-            quieten()
+            url = self._oracle.base_url
             self._client = openai.OpenAI(
-                api_key=self._key or "none", base_url=self._oracle.base_url, max_retries=0, timeout=self._oracle.timeout_s
+                api_key=self._key or "none", base_url=url, max_retries=0, timeout=self._oracle.timeout_s, http_client=http_client(url)
             )
         most = 0 if buys else self._oracle.max_retries
         for tried in range(most + 1):

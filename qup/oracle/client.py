@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from qup.config.schema import Oracle
+from qup.config.schema import Oracle, Vllm
 from qup.errors import InputError, Interrupted
 from qup.oracle.asks import Answer, Ask, Request, digest, request
 from qup.oracle.backends import Backend, make_backend
@@ -39,15 +39,19 @@ def open_oracle(
     log: logging.Logger | None = None,
     ledger: Path | None = None,
     gpus: str = "0",
+    vllm: Vllm | None = None,
 ) -> OracleClient:
     """A client for the Oracle that the configuration names; use it as a context manager.
 
     `shared` is `Context.shared`: answers lie in `<shared>/oracle/answers`, rate limits in `<shared>/oracle/pace`.
     `ledger` is a folder that survives kills, `ctx.work / "oracle"`: what is written there makes `spent`, and `max_usd`,
-    count over all workers and restarts of the stage. `gpus` are the stage's, for an Oracle that is served there.
+    count over all workers and restarts of the stage. `gpus` are the stage's, for an Oracle that is served there as
+    `vllm` says.
     Raises InputError where the Oracle can't be asked at all.
     """
-    return OracleClient(oracle, shared / "oracle", max_usd, stopping, progress, log or logging.getLogger("qup"), ledger, gpus)
+    return OracleClient(
+        oracle, shared / "oracle", max_usd, stopping, progress, log or logging.getLogger("qup"), ledger, gpus, vllm or Vllm()
+    )
 
 
 class OracleClient:
@@ -67,11 +71,12 @@ class OracleClient:
         log: logging.Logger,
         ledger: Path | None,
         gpus: str,
+        vllm: Vllm,
     ) -> None:
         self._oracle, self._folder, self._stopping, self._progress, self._log = oracle, folder, stopping, progress, log
         if oracle.mode == "batch" and oracle.backend != "openai":
             raise InputError(f"oracle.mode=batch: needs oracle.backend=openai, and is {oracle.backend!r}; choose mode=chat")
-        self._backend: Backend = make_backend(oracle, ledger or folder, gpus, stopping)
+        self._backend: Backend = make_backend(oracle, vllm, ledger or folder, gpus, stopping, self._log)
         self._store = AnswerStore(folder / "answers") if self._backend.stored else None
         self._ledger = Ledger(ledger)
         self._budget = Budget(oracle, max_usd, self._ledger)

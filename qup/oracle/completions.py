@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qup.config.schema import Oracle
-from qup.http import retry_after, secret_free
 from qup.oracle.asks import estimated_tokens
 from qup.oracle.faults import Broken, Hopeless, Limited, Rejected
+from qup.serving.http import retry_after, secret_free
 
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", "insufficient_balance")
 _FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")

@@ -69,7 +69,7 @@ def _first_half(graph: Graph, cell: Config) -> _Arm:
     if cell.stream.name == BASE:
         return arm
     arm.rollouts = graph.add(
-        "rollouts", views.RolloutsView(cell.model, cell.rollouts), {"problems": problems, **student}, label=cell.model.name
+        "rollouts", views.RolloutsView(cell.model, cell.rollouts, cell.vllm), {"problems": problems, **student}, label=cell.model.name
     )
     seed = cell.selection.seed or 0
     arm.solvable = graph.add("solvable", views.SolvableView(seed), {"problems": problems, "rollouts": arm.rollouts}, label=cell.model.name)
@@ -92,6 +92,7 @@ def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s,
         model=cell.model,
+        vllm=cell.vllm,
     )
     label = f"{cell.model.name}/{pool.name}.{refinement.name}"
     if refinement.name == "none" or refinement.tries == 1:
@@ -109,6 +110,7 @@ def _unrefined(graph: Graph, arm: _Arm, pool: Pool, inputs: dict[str, Ref]) -> R
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s,
         model=cell.model,
+        vllm=cell.vllm,
     )
     return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool.name}.none")
 
@@ -203,7 +205,7 @@ def _reward(graph: Graph, arm: _Arm, name: str, traces: Ref, label: str, hints: 
     inputs = {"problems": arm.problems, "traces": traces}
     if reward.lab is not None and reward.lab.kind == "outcome":
         inputs["reward_model"] = graph.add("reward_model", views.RewardModelView(reward.lab), label=name)
-    return graph.add("reward", views.RewardView(name, reward), inputs, hints, label=f"{label}/{name}")
+    return graph.add("reward", views.RewardView(name, reward, arm.cell.vllm), inputs, hints, label=f"{label}/{name}")
 
 
 def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref], Ref]) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
         "measure": _measures(graph, cell, scores, pools, scored, label),
     }
     if _judged(cell):
-        view = views.RetentionView(cell.judge, cell.retention, cell.retention.seed or 0)
+        view = views.RetentionView(cell.judge, cell.retention, cell.retention.seed or 0, vllm=cell.vllm)
         stages["retention"] = graph.add(
             "retention",
             view,
@@ -285,7 +287,9 @@ def _rankings(
             continue
         arm = lead[group]
         assert arm.rollouts is not None and arm.solvable is not None
-        view = views.RankingView(arm.cell.judge, arm.cell.retention, arm.cell.retention.seed or 0, tuple(sorted(labelled)))
+        view = views.RankingView(
+            arm.cell.judge, arm.cell.retention, arm.cell.retention.seed or 0, tuple(sorted(labelled)), vllm=arm.cell.vllm
+        )
         inputs = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, "aligned": aligned[group]}
         inputs |= {f"stream.{label}": ref for label, ref in labelled.items()}
         rankings[group] = graph.add("ranking", view, inputs, label=arm.cell.model.name)
@@ -317,7 +321,7 @@ def _second_half(graph: Graph, arm: _Arm, stages: dict[str, Any], label: str) ->
         shares = sorted({1.0, *cell.trainer.evaluate_at})
     evaluated = {}
     for share in shares:
-        evaluation = views.EvaluateView(cell.model, cell.evaluation, share, cell.tracking, labels)
+        evaluation = views.EvaluateView(cell.model, cell.evaluation, share, cell.tracking, labels, cell.vllm)
         evaluated[str(share)] = graph.add("evaluate", evaluation, weights, label=label)
     stages["evaluate"] = evaluated["1.0"]
     if len(evaluated) > 1:

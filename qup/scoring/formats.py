@@ -22,8 +22,8 @@ class Format:
 
     encode: Callable[[Any, str, str], Ids]
     kind: str
-    """classifier: one logit at the last token; remote: first output of the model's own code; causal: the first
-    vocabulary entry's logit at the last token."""
+    """classifier: one logit at the last token; qwen: the two-layer score of qwen_reward.py at the last token, or with
+    trust_remote_code the first output of the model's own code; causal: the first vocabulary entry's logit at the last token."""
 
 
 def _chat(question: str, trace: str, system: str | None = None) -> list[dict[str, str]]:
@@ -62,7 +62,7 @@ def sequence_classification(tokenizer: Any, question: str, trace: str) -> Ids:
 
 FORMATS: dict[str, Format] = {
     "lab": Format(conversation, "classifier"),
-    "qwen25_math_rm": Format(qwen25_math_rm, "remote"),
+    "qwen25_math_rm": Format(qwen25_math_rm, "qwen"),
     "skywork_v2": Format(skywork_v2, "classifier"),
     "nemotron": Format(conversation, "causal"),
     "sequence_classification": Format(sequence_classification, "classifier"),

@@ -12,7 +12,7 @@ import torch
 from qup.config.schema import Reward
 from qup.errors import InputError
 from qup.models import local_path
-from qup.scoring.formats import FORMATS, Format, Ids
+from qup.scoring.formats import FORMATS, Ids
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -60,9 +60,9 @@ class RewardModel:
 
     def __init__(self, reward: Reward, name: str, directory: Path | None = None) -> None:
         self.name = name
-        self.format: Format = FORMATS[reward.format]
+        self.kind = _kind(reward)
         self.batch_tokens = reward.batch_tokens
-        self.model = _load(reward, name, self.format, directory)
+        self.model = _load(reward, name, self.kind, directory)
         self.config = self.model.config.get_text_config()
         self.device = self.model.get_input_embeddings().weight.device
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
@@ -101,38 +101,67 @@ class RewardModel:
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
         rows = torch.arange(len(ids))
-        if self.format.kind == "causal":
+        if self.kind == "qwen":
+            return self.model(ids, mask, ends).float().cpu()  # type: ignore[no-any-return]
+        if self.kind == "causal":
             hidden = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             last = hidden[rows.to(hidden.device), ends.to(hidden.device)]
             return self.model.get_output_embeddings()(last)[:, 0].float().cpu()
-        outputs = self.model(input_ids=ids, attention_mask=mask)
-        values = outputs.logits if self.format.kind == "classifier" else outputs[0]
+        if self.kind == "remote":
+            try:
+                values = self.model(input_ids=ids, attention_mask=mask)[0]
+            except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                raise InputError(f"reward.{self.name}: {_foreign(error)}") from error
+        else:
+            values = self.model(input_ids=ids, attention_mask=mask).logits
         if values.shape[-1] != 1:
-            raise InputError(
-                f"reward.{self.name}: the model gives {values.shape[-1]} numbers where one score is expected; "
-                "a model that ships its own code needs trust_remote_code=true and a pinned revision or a local directory"
-            )
+            raise InputError(f"reward.{self.name}: the model gives {values.shape[-1]} numbers where one score is expected")
         values = values.squeeze(-1).float().cpu()
         return values[rows, ends] if values.dim() == 2 else values
 
 
-def _load(reward: Reward, name: str, form: Format, directory: Path | None) -> Any:
+def _kind(reward: Reward) -> str:
+    """Where the score comes out; `remote`: of the model's own code, which takes the place of ours where a config asks for it."""
+    kind = FORMATS[reward.format].kind
+    return "remote" if kind == "qwen" and reward.trust_remote_code else kind
+
+
+def _load(reward: Reward, name: str, kind: str, directory: Path | None) -> Any:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
+
+    from qup.scoring.qwen_reward import QwenRewardModel
 
     disable_progress_bar()
     place, arguments = source_of(reward, name, directory)
     where = f"reward.{name}.path={reward.path or place}"
-    loader: Any = {"classifier": AutoModelForSequenceClassification, "remote": AutoModel, "causal": AutoModelForCausalLM}[form.kind]
+    loaders: dict[str, Any] = {
+        "classifier": AutoModelForSequenceClassification,
+        "qwen": QwenRewardModel,
+        "remote": AutoModel,
+        "causal": AutoModelForCausalLM,
+    }
     several = reward.device != "cpu" and torch.cuda.device_count() > 1
     try:
-        if form.kind == "classifier":
+        if kind == "classifier":
             labels = AutoConfig.from_pretrained(place, **arguments).num_labels
             if labels != 1:
                 raise InputError(f"{where}: a model with {labels} labels; a reward model has one (num_labels=1)")
+        if kind == "qwen":
+            arguments.pop("trust_remote_code", None)
         placing = {"device_map": "auto"} if several else {}
-        model, report = loader.from_pretrained(place, dtype=getattr(torch, reward.dtype), output_loading_info=True, **placing, **arguments)
-    except (OSError, ValueError, ImportError) as error:
+        model, report = loaders[kind].from_pretrained(
+            place, dtype=getattr(torch, reward.dtype), output_loading_info=True, **placing, **arguments
+        )
+    except InputError:
+        raise
+    except Exception as error:
+        if arguments.get("trust_remote_code"):
+            raise InputError(f"{where}: {_foreign(error)}") from error
+        if not isinstance(error, OSError | ValueError | ImportError):
+            raise
         remedy = f"; reward.{name}.trust_remote_code=true would run it" if "custom code" in str(error) else ""
         raise InputError(f"{where}: no reward model could be loaded ({_line(error)}){remedy}") from None
     if report["missing_keys"]:
@@ -141,6 +170,30 @@ def _load(reward: Reward, name: str, form: Format, directory: Path | None) -> An
     if not several:
         model = model.to(_device(reward, name))
     return model.eval()
+
+
+def position_limit(reward: Reward, name: str, directory: Path | None) -> int | None:
+    """Positions that the model has; None where its configuration names none."""
+    from transformers import AutoConfig
+
+    place, arguments = source_of(reward, name, directory)
+    try:
+        config = AutoConfig.from_pretrained(place, **arguments).get_text_config()
+    except (OSError, ValueError) as error:
+        raise InputError(f"reward.{name}.path={reward.path}: no configuration could be loaded ({_line(error)})") from None
+    found = getattr(config, "max_position_embeddings", None)
+    return found if isinstance(found, int) else None
+
+
+def _foreign(error: BaseException) -> str:
+    """A failure of code that came with a model."""
+    import transformers
+
+    return (
+        f"the code that comes with this model does not run under transformers {transformers.__version__} "
+        f"({type(error).__name__}: {_line(error)}); name a revision whose code does, or leave trust_remote_code out, "
+        "and it is loaded without its code where its format allows that"
+    )
 
 
 def _device(reward: Reward, name: str) -> str:

@@ -64,9 +64,11 @@ def merge(view: CandidatesView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     metrics = tally.metrics() | {"n_solvable": solvable, "round": view.round}
     if asks_oracle(view):
         from qup.oracle import read_spent
+        from qup.serving.facts import noted
         from qup.text.prompts import oracle_prompts
 
         metrics["spent"] = read_spent(ctx.work / LEDGER).as_dict()
+        metrics |= noted(ctx.work / LEDGER)
         metrics["prompts"] = {_task(view): oracle_prompts(view.oracle)[_task(view)].digest}
     return metrics
 
@@ -142,7 +144,14 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     student = inputs.get("student")
     tokenizer = load_tokenizer(view.model, student.directory("model") if student else None)
     client = open_oracle(
-        view.oracle, ctx.shared, max_usd=view.max_usd, stopping=ctx.stopping, log=ctx.log, ledger=ctx.work / LEDGER, gpus=ctx.resources.gpus
+        view.oracle,
+        ctx.shared,
+        max_usd=view.max_usd,
+        stopping=ctx.stopping,
+        log=ctx.log,
+        ledger=ctx.work / LEDGER,
+        gpus=ctx.resources.gpus,
+        vllm=view.vllm,
     )
     retries = 0 if view.round else view.refinement.retries
     with client, Verifier(view.timeout_s) as verifier:

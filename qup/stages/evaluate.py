@@ -67,7 +67,7 @@ def shard(view: EvaluateView, inputs: Inputs, ctx: Context, indices: Sequence[in
     student = Student.open(view.model, weights(view, inputs))
     student.check_prompts([problem.name for problem in problems], [problem.question for problem in problems], sampling.min_new_tokens)
     finished = sum(len(problems[index * size : (index + 1) * size]) for index in range(-(-len(problems) // size)) if ctx.has_shard(index))
-    with open_backend(student, sampling, ctx) as backend, Verifier(view.evaluation.timeout_s) as verifier:
+    with open_backend(student, sampling, ctx, view.vllm) as backend, Verifier(view.evaluation.timeout_s) as verifier:
         for index in sorted(indices):
             ctx.check()
             part = slice(index * size, (index + 1) * size)

@@ -15,6 +15,7 @@ from qup.errors import InputError
 from qup.oracle import Answer, Ask, retrying
 from qup.pipeline.context import Context
 from qup.records import RANKING
+from qup.serving.facts import noted
 from qup.store import Artifact, save_table
 from qup.text.prompts import Prompt, fill, oracle_prompts
 
@@ -56,6 +57,7 @@ def run(view: RankingView, inputs: Mapping[str, Artifact], ctx: Context) -> dict
         **billed(answers),
         "prompts": {TASK: prompt.digest},
         "spent": spent,
+        **noted(ctx.work / "oracle"),
     }
 
 

@@ -14,6 +14,7 @@ from qup.draws import uniform
 from qup.oracle import Answer, Ask, retrying
 from qup.pipeline.context import Context
 from qup.records import RETENTION
+from qup.serving.facts import noted
 from qup.store import Artifact, save_table
 from qup.text.prompts import Prompt, fill, oracle_prompts
 
@@ -53,6 +54,7 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
         **billed(answers),
         "prompts": {prompt.task: prompt.digest},
         "spent": spent,
+        **noted(ctx.work / "oracle"),
     }
 
 

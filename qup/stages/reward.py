@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from qup.config.views import RewardView
 from qup.pipeline.context import Context
 from qup.records import SCORES
 from qup.scoring.traces import Plan, make_plan, merged
+from qup.serving.facts import note, noted
 from qup.store import Artifact
 from qup.store.rows import TableWriter
 
@@ -73,6 +73,7 @@ def merge(view: RewardView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
         "mean": mean,
         "sd": sd,
         "n_gathered": len(planned.traces) - len(planned.todo),
+        **noted(ctx.work),
     }
 
 
@@ -119,20 +120,20 @@ def _model_scorer(view: RewardView, inputs: Inputs, ctx: Context) -> Iterator[Sc
 def _model(view: RewardView, directory: Path | None, ctx: Context) -> Iterator[tuple[RewardModel | PoolingServer, int]]:
     """What scores token ids, and the most of them it takes: a model in this process, or a pooling server."""
     if view.reward.backend == "vllm":
-        from qup.scoring.pooling import PoolingServer, serve_arguments
+        from qup.scoring.pooling import PoolingServer, reward_flags
+        from qup.serving.command import count_gpus
+        from qup.serving.server import Server
 
         if view.reward.base_url:
-            yield PoolingServer(view.reward.base_url), view.reward.max_length
+            found = PoolingServer(view.reward.base_url, view.reward, view.name, stopping=ctx.stopping)
+            note(ctx.work, found.facts)
+            yield found, found.limit
             return
-        from qup.generation.vllm import Server, count_gpus
-
-        arguments = serve_arguments(view.reward, view.name, directory, count_gpus(ctx.resources.gpus))
-        server = Server(arguments, ctx.work / f"vllm.{os.getpid()}.log", ctx.stopping)
-        try:
-            server.start()
-            yield PoolingServer(server.url), view.reward.max_length
-        finally:
-            server.close()
+        place, flags = reward_flags(view.reward, view.name, directory, count_gpus(ctx.resources.gpus))
+        with Server(view.vllm, "reward", place, flags, work=ctx.work, stopping=ctx.stopping, log=ctx.log) as server:
+            found = PoolingServer(server, view.reward, view.name, stopping=ctx.stopping)
+            note(ctx.work, found.facts)
+            yield found, found.limit
         return
     import torch
 

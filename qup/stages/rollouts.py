@@ -39,7 +39,7 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
     shards = -(-table.num_rows // size)
     others = sum(min(size, table.num_rows - index * size) for index in range(shards) if ctx.has_shard(index))
     mine = 0
-    with open_backend(student, sampling, ctx) as backend, Verifier(view.rollouts.timeout_s) as verifier:
+    with open_backend(student, sampling, ctx, view.vllm) as backend, Verifier(view.rollouts.timeout_s) as verifier:
         for index in sorted(indices):
             ctx.check()
             part = table.slice(index * size, size)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from qup.config.schema import Model, Sampling
+from qup.config.schema import Model, Sampling, Vllm
 from qup.errors import InputError, Interrupted, QupError
 from qup.generation import Student, clamp, open_backend
 from qup.generation import endpoint as module
-from tests.generation.fake_server import END, Behaviour, serving
 from tests.helpers.artifacts import context
+from tests.helpers.fake_server import END, Behaviour, serving
 from tests.helpers.tiny import make_tiny
 
 N = 3
@@ -32,7 +32,7 @@ def ask(student, how, tmp_path, problems=2, url=None, stopping=lambda: False, **
     with serving(how) as address:
         sampling = Sampling(base_url=url or address, **settings)
         clamped = clamp([student.request(f"p{i}", f"find {i}", N) for i in range(problems)], student.context, sampling.max_new_tokens, 1)
-        with open_backend(student, sampling, context(tmp_path, stopping=stopping)) as backend:
+        with open_backend(student, sampling, context(tmp_path, stopping=stopping), Vllm()) as backend:
             return dict(backend.generate(clamped))
 
 
@@ -118,10 +118,29 @@ def test_a_server_that_never_answers_is_given_up(student, tmp_path, monkeypatch)
 
 
 def test_a_server_without_choices_is_given_up(student, tmp_path):
-    with pytest.raises(QupError, match="without a single choice"):
+    with pytest.raises(QupError, match="without a single finished choice"):
         ask(student, Behaviour(choices=0), tmp_path, problems=1)
 
 
 def test_it_stops_when_asked(student, tmp_path):
     with pytest.raises(Interrupted):
         ask(student, Behaviour(), tmp_path, stopping=lambda: True)
+
+
+def test_a_local_server_of_another_model_is_refused_before_anything_is_drawn(student, tmp_path):
+    how = Behaviour(models=("org/other", "org/third"))
+    with pytest.raises(InputError, match=r"sampling.served_model='m': .* serves org/other, org/third"):
+        ask(student, how, tmp_path)
+    assert how.requests == []
+
+
+def test_another_reason_for_an_end_is_kept_as_told(student, tmp_path):
+    one = ask(student, Behaviour(finish="repetition"), tmp_path)[0][0]
+    assert one.finish == "repetition"
+    assert one.token_ids[-1] != END
+
+
+def test_greedy_responses_are_asked_for_once(student, tmp_path):
+    how = Behaviour(greedy_n=False)
+    assert len(ask(student, how, tmp_path, problems=1, temperature=0.0)[0]) == N
+    assert [body["n"] for body in how.requests] == [1]

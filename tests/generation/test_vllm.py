@@ -1,23 +1,20 @@
-"""Generation through a vLLM server that we start; the program on PATH is a stand-in with the same interface."""
+"""Generation through a vLLM server that we start; the program is a stand-in with the same interface."""
 
-import json
-import logging
-import os
-import sys
-import time
-from pathlib import Path
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from qup.config.schema import Model, Resources, Sampling
+from qup.config.schema import Model, Resources, Sampling, Vllm
 from qup.errors import InputError, Interrupted, QupError
 from qup.generation import Student, clamp, open_backend
-from qup.generation.vllm import count_gpus
-from tests.generation.fake_server import END
+from qup.generation import vllm as backend_module
+from qup.serving import server
+from tests.helpers import fake_vllm
 from tests.helpers.artifacts import context
+from tests.helpers.fake_server import END
+from tests.helpers.fake_vllm import flag, gone, starts
 from tests.helpers.tiny import make_tiny
-
-SERVER = Path(__file__).with_name("fake_server.py")
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +23,22 @@ def student(tmp_path_factory):
 
 
 @pytest.fixture
-def notes(tmp_path, monkeypatch):
-    """Puts the stand-in on PATH; the folder where it notes its starts."""
-    program = tmp_path / "bin" / "vllm"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{SERVER}" "$@"\n')
-    program.chmod(0o755)
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_VLLM_NOTES", str(folder))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return folder
+def environment(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "PROBE_S", 0.05)
+    monkeypatch.setattr(server, "PROBE_TIMEOUT_S", 0.3)
+    return fake_vllm.install(tmp_path / "venv", monkeypatch)
+
+
+@pytest.fixture
+def opened(student, environment, tmp_path):
+    """Opens a backend over the stand-in."""
+
+    def made(sampling=None, *, vllm=None, **settings):
+        settings = {"stopping": lambda: False} | settings
+        ctx = context(tmp_path, **settings)
+        return open_backend(student, sampling or SAMPLING, ctx, replace(vllm or Vllm(), command=str(environment)))
+
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -54,24 +55,8 @@ def requests(student, count=2):
     return clamp([student.request(f"p{i}", f"find {i}", 2) for i in range(count)], student.context, 20, 1)
 
 
-def starts(notes):
-    return [json.loads(path.read_text()) for path in sorted(notes.glob("start.*"))]
-
-
-def gone(pid):
-    for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def test_it_serves_asks_with_token_ids_and_stops(student, notes, tmp_path):
-    with open_backend(student, SAMPLING, context(tmp_path, resources=Resources(gpus="a100:2"))) as backend:
+def test_it_serves_asks_with_token_ids_and_stops(student, opened, environment):
+    with opened(resources=Resources(gpus="a100:2")) as backend:
         found = dict(backend.generate(requests(student)))
     assert {index: len(samples) for index, samples in found.items()} == {0: 2, 1: 2}
     one = found[0][0]
@@ -79,56 +64,91 @@ def test_it_serves_asks_with_token_ids_and_stops(student, notes, tmp_path):
     assert one.logprob_T == (-0.25,) * 3
     assert one.finish == "stop"
     assert student.text(one) == "= 7"
-    (start,) = starts(notes)
-    assert start["arguments"][0] == "serve"
-    assert start["arguments"][1] == student.model.path
-    told = dict(zip(start["arguments"], start["arguments"][1:]))
-    assert told["--max-model-len"] == "256"
-    assert told["--generation-config"] == "vllm"
-    assert told["--data-parallel-size"] == "2"
+    (start,) = starts(environment)
+    assert start["arguments"][:2] == ["serve", student.model.path]
+    assert [flag(start, name) for name in ("max-model-len", "generation-config", "data-parallel-size")] == ["256", "vllm", "2"]
     assert gone(start["pid"])
 
 
-def test_a_crashed_server_is_started_anew_once(student, notes, tmp_path, monkeypatch):
+def test_copies_of_a_student_may_be_split_and_flags_are_passed(opened, environment):
+    sampling = replace(SAMPLING, vllm={"quantization": "fp8"})
+    vllm = Vllm(tensor_parallel=4, args={"gpu-memory-utilization": 0.8})
+    with opened(sampling, vllm=vllm, resources=Resources(gpus="8")) as backend:
+        facts = backend.facts
+    (start,) = starts(environment)
+    assert [flag(start, name) for name in ("tensor-parallel-size", "data-parallel-size")] == ["4", "2"]
+    assert {"version": "0.0.fake", "backend": "vllm"}.items() <= facts.items()
+    assert ("--quantization", "fp8") in pairwise(facts["flags"])
+    with pytest.raises(InputError, match=r"vllm.tensor_parallel=4: must divide the 6 GPUs"):
+        opened(sampling, vllm=vllm, resources=Resources(gpus="6"))
+
+
+def test_more_gpus_are_asked_more_at_a_time(opened, monkeypatch):
+    asked = []
+    monkeypatch.setattr(backend_module, "fan_out", lambda *args: asked.append(args[-1]) or iter(()))
+    for gpus in ("1", "8"):
+        with opened(replace(SAMPLING, n=8), resources=Resources(gpus=gpus)) as backend:
+            list(backend.generate(clamp([], 256, 20, 1)))
+    assert asked == [32, 256]
+
+
+def test_greedy_responses_are_asked_for_once_and_repeated(student, opened):
+    """vLLM refuses n > 1 at temperature 0."""
+    with opened(replace(SAMPLING, temperature=0.0)) as backend:
+        found = dict(backend.generate(requests(student)))
+    assert all(samples[0] == samples[1] for samples in found.values())
+
+
+def test_after_a_refusal_the_next_shard_is_served(student, opened):
+    with opened() as backend:
+        good = requests(student, 40)
+        bad = replace(good, room=(-1, *good.room[1:]))
+        with pytest.raises(InputError, match="refuses problem"):
+            dict(backend.generate(bad))
+        assert len(dict(backend.generate(requests(student)))) == 2
+
+
+def test_a_response_that_the_server_aborted_is_asked_for_anew(student, opened, monkeypatch):
+    monkeypatch.setenv("FAKE_VLLM", "aborts once")
+    with opened() as backend:
+        found = dict(backend.generate(requests(student)))
+    assert {sample.finish for samples in found.values() for sample in samples} == {"stop"}
+
+
+def test_a_crashed_server_is_started_anew_once(student, opened, environment, monkeypatch):
     monkeypatch.setenv("FAKE_VLLM", "dies once")
-    with open_backend(student, SAMPLING, context(tmp_path)) as backend:
+    with opened() as backend:
         found = dict(backend.generate(requests(student, 5)))
-        assert len(starts(notes)) == 2
+        assert len(starts(environment)) == 2
         again = dict(backend.generate(requests(student, 2)))
-    assert len(found) == 5
-    assert len(again) == 2
-    assert len(starts(notes)) == 2
-    assert all(gone(start["pid"]) for start in starts(notes))
+    assert (len(found), len(again)) == (5, 2)
+    assert len(starts(environment)) == 2
+    assert all(gone(start["pid"]) for start in starts(environment))
 
 
-def test_a_server_that_dies_again_is_given_up(student, notes, tmp_path, monkeypatch):
+def test_a_server_that_dies_again_is_given_up(student, opened, environment, monkeypatch):
     monkeypatch.setenv("FAKE_VLLM", "dies always")
-    with open_backend(student, SAMPLING, context(tmp_path)) as backend, pytest.raises(QupError, match="died twice"):
+    with opened() as backend, pytest.raises(QupError, match="died twice"):
         dict(backend.generate(requests(student, 1)))
-    assert len(starts(notes)) == 2
+    assert len(starts(environment)) == 2
 
 
-def test_a_server_that_does_not_come_up_shows_the_end_of_its_log(student, notes, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAKE_VLLM", "broken")
-    with pytest.raises(QupError, match=r"ended with status 1[\s\S]*no kernel image"):
-        open_backend(student, SAMPLING, context(tmp_path))
+@pytest.mark.parametrize("told", ["hangs once", "stalls once", "deaf once"])
+def test_a_server_that_hangs_costs_seconds_and_no_response(student, opened, monkeypatch, told):
+    monkeypatch.setenv("FAKE_VLLM", told)
+    with opened(vllm=Vllm(stall_s=0.2)) as backend:
+        found = dict(backend.generate(requests(student, 3)))
+    assert len(found) == 3
 
 
-def test_it_stops_while_the_server_starts(student, notes, tmp_path):
+def test_it_stops_while_the_server_starts(opened, environment):
     with pytest.raises(Interrupted, match="starting"):
-        open_backend(student, SAMPLING, context(tmp_path, stopping=lambda: True))
-    assert all(gone(start["pid"]) for start in starts(notes))
+        opened(stopping=lambda: True)
+    assert all(gone(start["pid"]) for start in starts(environment))
 
 
-def test_without_the_program_it_says_what_to_do(student, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"no program vllm on PATH; pip install"):
-        open_backend(student, SAMPLING, context(tmp_path, log=logging.getLogger("quiet")))
-
-
-@pytest.mark.parametrize(("visible", "asked", "count"), [("0,3", "8", 2), (None, "a100:4", 4), (None, "2", 2), (None, "0", 1)])
-def test_gpus_are_those_visible_else_those_asked_for(monkeypatch, visible, asked, count):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert count_gpus(asked) == count
+def test_requests_leave_no_line_each_in_the_log(student, opened, caplog):
+    caplog.set_level("INFO")
+    with opened() as backend:
+        dict(backend.generate(requests(student, 5)))
+    assert not [record for record in caplog.records if record.name.startswith(("httpx", "openai"))]

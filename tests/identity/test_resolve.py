@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -147,9 +148,9 @@ def test_an_error_of_our_own_is_not_taken_for_a_missing_network(composer: Compos
 
 def test_an_oracle_that_nobody_asks_is_not_looked_at(composer: Composer, tmp_path: Path) -> None:
     api = FakeApi()
-    resolve_grid([_hub(composer, "oracle=vllm", "stream=slm_rft")], tmp_path, hub=Hub(api))
+    resolve_grid([_hub(composer, "oracle=vllm", "stream=slm_rft")], tmp_path, hub=Hub(api), dry_run=True)
     assert "Qwen/Qwen2.5-Math-72B-Instruct" not in {name for name, _ in api.calls}
-    asked = resolve_grid([_hub(composer, "oracle=vllm", "stream=oracle_refined")], tmp_path, hub=Hub(api)).cells[0]
+    asked = resolve_grid([_hub(composer, "oracle=vllm", "stream=oracle_refined")], tmp_path, hub=Hub(api), dry_run=True).cells[0]
     assert asked.oracle.revision == COMMIT
 
 
@@ -157,17 +158,31 @@ def test_an_oracle_that_we_serve_from_a_directory_is_known_by_its_weights(
     composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "oracle").mkdir()
-    cell = composer.cell(["stream=oracle_refined", "oracle=vllm", "oracle.model=./oracle"])
+    oracle = tmp_path / "oracle"
+    oracle.mkdir()
+    (oracle / "config.json").write_text("{}")
+    (oracle / "chat_template.jinja").write_text("{{ messages }}")
+    served = ["stream=oracle_refined", "oracle=vllm", f"vllm.command={sys.executable}"]
+    monkeypatch.setattr("qup.serving.check.find", lambda vllm: [])
+    cell = composer.cell([*served, "oracle.model=./oracle"])
     known = set()
     for weights in ("one", "two"):
         (tmp_path / "oracle" / "model.safetensors").write_text(weights)
         asked = resolve(cell, tmp_path / "store").oracle
-        assert (asked.model, asked.revision) == (str(tmp_path / "oracle"), None)
+        assert (asked.path, asked.revision) == (str(oracle), None)
         known.add(digest(fields(asked)))
     assert len(known) == 2
+    oracle.rename(tmp_path / "moved")
+    moved = resolve(composer.cell([*served, "oracle.model=./moved"]), tmp_path / "store").oracle
+    assert digest(fields(moved)) in known, "answers are not bought again because a folder moved"
+    (tmp_path / "moved" / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match=r"oracle\.model='\./moved': has no chat template, so it is a base model"):
+        resolve(composer.cell([*served, "oracle.model=./moved"]), tmp_path / "store")
+    (tmp_path / "own.jinja").write_text("{{ messages }}")
+    told = resolve(composer.cell([*served, "oracle.model=./moved", "oracle.chat_template=./own.jinja"]), tmp_path / "store").oracle
+    assert told.chat_template == "{{ messages }}\n"
     with pytest.raises(ConfigError, match=r"oracle\.model='\./none': no such file or directory"):
-        resolve(composer.cell(["stream=oracle_refined", "oracle=vllm", "oracle.model=./none"]), tmp_path / "store")
+        resolve(composer.cell([*served, "oracle.model=./none"]), tmp_path / "store")
 
 
 def test_a_server_that_runs_already_knows_its_model_by_a_name_of_its_own(composer: Composer, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def echo(request: Request, n: int) -> Reply:
 
 def opened(patch: pytest.MonkeyPatch, backend: FakeBackend, folder: Path, **settings: Any) -> OracleClient:
     """A client of that backend; Oracle settings and open_oracle's arguments by name."""
-    patch.setattr(client, "make_backend", lambda oracle, work, gpus, stopping: backend)
+    patch.setattr(client, "make_backend", lambda *_: backend)
     fields = {name: settings.pop(name) for name in list(settings) if name in Oracle.__dataclass_fields__}
     return open_oracle(Oracle(**{"backend": "openai", "model": "m", "max_retries": 3} | fields), folder, **settings)
 

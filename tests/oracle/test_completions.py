@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from qup.config.schema import Oracle
-from qup.http import retry_after, secret_free
 from qup.oracle.completions import Reply, read_completion, unusable
 from qup.oracle.faults import Broken, Hopeless, Limited, Rejected
+from qup.serving.http import retry_after, secret_free
 
 MESSAGES = [{"role": "user", "content": "x" * 40}]
 

@@ -153,7 +153,7 @@ def test_classifier_scores_are_the_last_tokens_logit(tmp_path, form, architectur
     model, reward = classifier(tmp_path, architecture, pad_token_id=6)
     reward = Reward(**{**vars(reward), "format": form, "batch_tokens": 64})
     scorer, tokenizer = RewardModel(reward, "r"), load_reward_tokenizer(reward, "r")
-    ids = [scorer.format.encode(tokenizer, QUESTION, trace) for trace in TRACES]
+    ids = [FORMATS[reward.format].encode(tokenizer, QUESTION, trace) for trace in TRACES]
     assert {sequence[-1] for sequence in ids} == {6}
     with torch.inference_mode():
         hidden = [model.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, -1] for sequence in ids]
@@ -166,7 +166,7 @@ def test_nemotron_score_is_the_first_logit_of_the_first_generated_position(tmp_p
     model = tiny_model("llama")
     reward = Reward(**{**vars(save(model, with_bos(tiny_tokenizer(LLAMA3)), tmp_path)), "format": "nemotron", "batch_tokens": 100})
     scorer, tokenizer = RewardModel(reward, "r"), load_reward_tokenizer(reward, "r")
-    ids = [scorer.format.encode(tokenizer, QUESTION, trace) for trace in TRACES]
+    ids = [FORMATS[reward.format].encode(tokenizer, QUESTION, trace) for trace in TRACES]
     expected = []
     for sequence in ids:
         given = torch.tensor([sequence])
@@ -210,25 +210,88 @@ def test_qwen_score_is_the_first_output_of_the_models_own_code(tmp_path):
     model, reward = remote(tmp_path / "rm")
     reward = Reward(**{**vars(reward), "trust_remote_code": True})
     scorer, tokenizer = RewardModel(reward, "r"), load_reward_tokenizer(reward, "r")
-    ids = [scorer.format.encode(tokenizer, QUESTION, trace) for trace in TRACES]
+    ids = [FORMATS[reward.format].encode(tokenizer, QUESTION, trace) for trace in TRACES]
     with torch.inference_mode():
         expected = [float(model(input_ids=torch.tensor([sequence]))[0][0, 0]) for sequence in ids]
     assert scorer.score(ids) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def published(folder: Path) -> Reward:
+    """A checkpoint with the key names of Qwen2.5-Math-RM-72B, and its configuration's words."""
+    import json
+
+    from safetensors.torch import save_file
+
+    body = tiny_model("qwen2").model
+    generator = torch.Generator().manual_seed(3)
+    head = {"score.0.weight": (32, 32), "score.0.bias": (32,), "score.2.weight": (1, 32), "score.2.bias": (1,)}
+    weights = {f"model.{name}": tensor for name, tensor in body.state_dict().items()}
+    weights |= {name: torch.randn(shape, generator=generator) for name, shape in head.items()}
+    folder.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    code = {"AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig", "AutoModel": "modeling_qwen2_rm.Qwen2ForRewardModel"}
+    config = body.config.to_dict() | {"architectures": ["Qwen2ForRewardModel"], "auto_map": code, "pad_token_id": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    tiny_tokenizer(CHATML).save_pretrained(folder)
+    return Reward(path=str(folder), dtype="float32", format="qwen25_math_rm", batch_tokens=120, max_length=256)
+
+
+def test_the_published_qwen_checkpoint_is_scored_without_its_code(tmp_path):
+    """Against the body of a Qwen2 model of transformers and two matrix products written out here."""
+    from safetensors.torch import load_file
+    from transformers import Qwen2Model
+
+    reward = published(tmp_path / "rm")
+    scorer, tokenizer = RewardModel(reward, "r"), load_reward_tokenizer(reward, "r")
+    ids = [FORMATS[reward.format].encode(tokenizer, QUESTION, trace) for trace in TRACES]
+    weights = load_file(tmp_path / "rm" / "model.safetensors")
+    body = Qwen2Model.from_pretrained(reward.path, dtype=torch.float32).eval()
+    expected = []
+    for sequence in ids:
+        with torch.inference_mode():
+            state = body(input_ids=torch.tensor([sequence])).last_hidden_state[0, -1]
+        inner = torch.clamp(weights["score.0.weight"] @ state + weights["score.0.bias"], min=0)
+        expected.append(float(weights["score.2.weight"][0] @ inner + weights["score.2.bias"][0]))
+    assert scorer.score(ids) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert len({round(score, 3) for score in expected}) == 4
+    assert scorer.limit == 256
+
+
+def test_a_config_that_asks_for_the_models_code_is_told_why_it_failed(tmp_path):
+    _, reward = remote(tmp_path / "rm")
+    code = tmp_path / "rm" / "modeling_tiny.py"
+    code.write_text("from transformers.modeling_attn_mask_utils import gone_long_ago\n" + code.read_text())
+    asked = Reward(**{**vars(reward), "trust_remote_code": True})
+    with pytest.raises(
+        InputError,
+        match=r"reward\.r\.path=.*the code that comes with this model does not run under transformers 5.*ModuleNotFoundError.*modeling_attn_mask_utils",
+    ):
+        RewardModel(asked, "r")
+
+
+def test_code_that_fails_only_when_it_scores_is_told_as_well(tmp_path):
+    _, reward = remote(tmp_path / "rm")
+    code = tmp_path / "rm" / "modeling_tiny.py"
+    code.write_text(code.read_text().replace("logits = self.score", "attention_mask.from_legacy_cache; logits = self.score"))
+    scorer = RewardModel(Reward(**{**vars(reward), "trust_remote_code": True}), "r")
+    with pytest.raises(
+        InputError, match=r"reward\.r: the code that comes with this model does not run .*AttributeError.*from_legacy_cache"
+    ):
+        scorer.score([[1, 2, 3]])
+
+
 def test_code_is_not_run_unasked(tmp_path):
     _, reward = remote(tmp_path / "rm")
     with pytest.raises(InputError, match=r"reward\.r\.path=.*trust_remote_code"):
-        RewardModel(reward, "r")
+        RewardModel(Reward(**{**vars(reward), "format": "sequence_classification"}), "r")
     with pytest.raises(InputError, match=r"reward\.r\.trust_remote_code: running code of the hub model org/rm needs reward\.r\.revision"):
         RewardModel(Reward(path="org/rm", format="qwen25_math_rm", trust_remote_code=True), "r")
 
 
 def test_a_body_without_a_head_is_no_reward_model(tmp_path):
     reward = save(tiny_model("qwen2").model, tiny_tokenizer(CHATML), tmp_path)
-    scorer = RewardModel(Reward(**{**vars(reward), "format": "qwen25_math_rm"}), "r")
-    with pytest.raises(InputError, match=r"gives 32 numbers where one score is expected"):
-        scorer.score([[1, 2, 3]])
+    with pytest.raises(InputError, match=r"weights are missing \(score.0.bias, score.0.weight, score.2.bias\); its scores would be random"):
+        RewardModel(Reward(**{**vars(reward), "format": "qwen25_math_rm"}), "r")
 
 
 def test_two_labels_are_refused(tmp_path):

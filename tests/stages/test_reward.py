@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from qup.config.schema import LabReward, Reward
+from qup.config.schema import LabReward, Reward, Vllm
 from qup.config.views import RewardView
 from qup.errors import InputError, Interrupted
 from qup.records import CANDIDATES, PROBLEMS, SCORES, STREAM
+from qup.scoring.formats import FORMATS
 from qup.scoring.rewards import RewardModel, load_reward_tokenizer
 from qup.stages import reward
+from tests.helpers import fake_vllm
 from tests.helpers.artifacts import CANDIDATE, artifact, context, rows, run_sharded
 from tests.scoring.test_formats import classifier
 from tests.scoring.test_pooling import last_token, server
@@ -60,7 +62,7 @@ def test_each_eligible_candidate_is_scored_and_long_ones_are_counted(tmp_path, v
     model, tokenizer = RewardModel(view.reward, "tiny"), load_reward_tokenizer(view.reward, "tiny")
     for entry in table:
         p, c = int(entry["problem_id"][1:]), entry["candidate"]
-        ids = model.format.encode(tokenizer, f"find {p} ?", text(p, c))
+        ids = FORMATS["skywork_v2"].encode(tokenizer, f"find {p} ?", text(p, c))
         assert entry["n_tokens"] == len(ids)
         assert entry["fits"] == ((p, c) != (2, 1))
         assert math.isnan(entry["score"]) if not entry["fits"] else entry["score"] == pytest.approx(model.score([ids])[0], abs=1e-5)
@@ -92,27 +94,23 @@ def test_a_streams_scores_are_gathered_from_its_pool(tmp_path, view, inputs, mon
 
 def test_a_pooling_server_scores_the_same_token_ids(tmp_path, view, inputs, server):
     server["reply"] = last_token
-    served = RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm", "base_url": server["url"]}))
+    served = RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm", "base_url": server["url"], "served_model": "org/rm"}))
     made = run(tmp_path, served, inputs)
     assert {entry["score"] for entry in made.table("scores").to_pylist() if entry["fits"]} == {6.0}
     tokenizer = load_reward_tokenizer(view.reward, "tiny")
-    from qup.scoring.formats import FORMATS
-
     assert FORMATS["skywork_v2"].encode(tokenizer, "find 0 ?", text(0, 0)) in [ids for _, body in server["bodies"] for ids in body["input"]]
 
 
-def test_a_server_of_our_own_is_started_and_stopped(tmp_path, view, inputs, server, monkeypatch):
-    from qup.generation import vllm
-
-    server["reply"] = last_token
-    states = []
-    monkeypatch.setattr(vllm.Server, "__init__", lambda self, arguments, log, stopping: states.append(arguments[:3]))
-    monkeypatch.setattr(vllm.Server, "start", lambda self: states.append("start"))
-    monkeypatch.setattr(vllm.Server, "close", lambda self: states.append("close"))
-    monkeypatch.setattr(vllm.Server, "url", property(lambda self: server["url"]))
-    made = run(tmp_path, RewardView("tiny", Reward(**{**vars(view.reward), "backend": "vllm"})), inputs)
-    assert made.metrics["n_fit"] == 10
-    assert states == [[view.reward.path, "--runner", "pooling"], "start", "close"]
+def test_a_server_of_our_own_is_started_asked_noted_and_stopped(tmp_path, view, inputs, monkeypatch):
+    environment = fake_vllm.install(tmp_path / "venv", monkeypatch)
+    served = replace(view, reward=replace(view.reward, backend="vllm"), vllm=Vllm(command=str(environment)))
+    made = run(tmp_path, served, inputs)
+    (start,) = fake_vllm.starts(environment)
+    assert start["arguments"][1] == view.reward.path
+    assert fake_vllm.flag(start, "runner") == "pooling"
+    assert fake_vllm.gone(start["pid"])
+    assert made.metrics["n_fit"] == 10, "its limit of 64 tokens is above ours of 60"
+    assert made.metrics["served"]["version"] == "0.0.fake"
 
 
 def test_the_labs_rules(tmp_path, inputs):

@@ -10,6 +10,7 @@ from qup.config.schema.fields import opt, section
 from qup.config.schema.oracle import Oracle, Refinement, Retention
 from qup.config.schema.running import Cluster, Resources, Store, Study, Tracking, Verdict
 from qup.config.schema.scores import Measure, Perplexity, Reward
+from qup.config.schema.serving import Vllm
 from qup.config.schema.stream import Alignment, Selection, Stream
 from qup.config.schema.student import Model, Rollouts, Sampling
 from qup.config.schema.training import Evaluation, Lora, Trainer, Zero
@@ -53,6 +54,7 @@ __all__ = [
     "Tracking",
     "Trainer",
     "Verdict",
+    "Vllm",
     "Zero",
     "opt",
     "section",
@@ -81,6 +83,7 @@ class Config:
     trainer: Trainer = section(Trainer, "fine-tuning")
     zero: Zero = section(Zero, "DeepSpeed ZeRO", runtime=True)
     evaluation: Evaluation = section(Evaluation, "how utility is measured")
+    vllm: Vllm = section(Vllm, "how vLLM is started, where a backend is vllm", runtime=True)
     tracking: Tracking = section(Tracking, "where runs are logged", runtime=True)
     cluster: Cluster = section(Cluster, "resources", runtime=True)
     store: Store = section(Store, "where artifacts live", runtime=True)

@@ -19,7 +19,9 @@ TEMPLATES = (
     "lab_sequential",
     "lab_symbolic",
 )
-BACKENDS = ("transformers", "vllm", "openai")
+UNPOOLED = ("nemotron",)
+"""Input formats of reward models whose score no pooling server gives."""
+BACKENDS = ("transformers", "vllm", "openai", "auto")
 STREAMS = {
     "slm_rft": ("student", "none"),
     "oracle_refined": ("student", "refine"),

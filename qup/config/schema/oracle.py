@@ -16,7 +16,7 @@ class Oracle:
 
     name: str = opt("none", "label of the Oracle")
     backend: str = opt("none", "who answers", choices=("none", "lab", "recorded", "openai", "vllm"))
-    model: str = opt("", "model name at the endpoint, or the path that vllm serves")
+    model: str = opt("", "model name at the endpoint, or the directory or hub name that vllm serves")
     revision: str | None = opt(None, "hub commit of the model that vllm serves")
     base_url: str | None = opt(None, "endpoint; the provider's default where none")
     api_key_env: str = opt("OPENAI_API_KEY", "environment variable that holds the key", runtime=True)
@@ -24,8 +24,14 @@ class Oracle:
     temperature: float | None = opt(None, "sampling temperature; not sent where none", at_least=0)
     max_tokens: int = opt(4096, "length limit of an answer", at_least=1)
     seed: int | None = opt(None, "seed sent along, and of the programmed Oracle")
-    path: str = opt("", "backend recorded: jsonl of requests and answers", runtime=True)
-    content: str = opt("", "digest of that file; filled at planning")
+    path: str = opt(
+        "",
+        "backend recorded: jsonl of requests and answers; backend vllm: the directory that model named, filled at planning",
+        runtime=True,
+    )
+    content: str = opt("", "digest of that file or directory; filled at planning")
+    vllm: dict[str, Any] = opt({}, "flags of its `vllm serve` that change answers, without their dashes: {quantization: fp8}")
+    chat_template: str = opt("", "backend vllm: file of a chat template in place of the model's own; its text enters the key")
     prompts: dict[str, str] = opt({}, "files that replace a built-in prompt, by task")
     body: dict[str, Any] = opt({}, "further fields of the request's body")
     rpm: float | None = opt(None, "requests a minute, over all processes of the study", above=0, runtime=True)

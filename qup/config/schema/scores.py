@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from qup.config.schema.choices import MEASURES, STEPS
 from qup.config.schema.fields import opt
@@ -24,8 +25,14 @@ class Reward:
     batch_tokens: int = opt(16384, "padded tokens a forward pass", at_least=1)
     shard_size: int = opt(1024, "traces a shard", at_least=1)
     threads: int = opt(1, "CPU threads a process", at_least=1)
-    backend: str = opt("transformers", "in process, or a vLLM pooling server", choices=("transformers", "vllm"))
+    backend: str = opt(
+        "transformers",
+        "in process, or a vLLM pooling server; auto: vllm where vllm.command is set",
+        choices=("transformers", "vllm", "auto"),
+    )
     base_url: str | None = opt(None, "backend vllm: address of a running pooling server; where none, the stage starts one", runtime=True)
+    served_model: str | None = opt(None, "the model's name at base_url, where it can't be told from path", runtime=True)
+    vllm: dict[str, Any] = opt({}, "flags of its `vllm serve` that change scores, without their dashes: {quantization: fp8}")
     lab: LabReward | None = opt(None, "a reward model of the lab")
 
 

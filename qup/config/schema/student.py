@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from qup.config.schema.choices import BACKENDS, EXTRACTIONS, TEMPLATES
 from qup.config.schema.fields import opt, section
@@ -41,10 +42,11 @@ class Sampling:
     max_new_tokens: int = opt(4096, "length limit of a response", at_least=1)
     min_new_tokens: int = opt(16, "a prompt that leaves less room in the context is refused", at_least=1)
     seed: int | None = opt(None, "seed of the draws")
-    backend: str = opt("transformers", "who generates", choices=BACKENDS)
+    backend: str = opt("transformers", "who generates; auto: vllm where vllm.command is set, else transformers", choices=BACKENDS)
     base_url: str | None = opt(None, "endpoint of backend=openai")
     served_model: str | None = opt(None, "the model's name at that endpoint")
     api_key_env: str = opt("OPENAI_API_KEY", "environment variable of that endpoint's key", runtime=True)
+    vllm: dict[str, Any] = opt({}, "flags of its `vllm serve` that change responses, without their dashes: {quantization: fp8}")
     rows: int = opt(64, "sequences generated side by side; in the key, because sums depend on it", at_least=1)
     shard_size: int = opt(64, "problems a shard; what a kill can cost", at_least=1)
 

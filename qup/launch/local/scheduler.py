@@ -22,8 +22,8 @@ from qup.launch.process import CORRUPT, INTERRUPTED, OUTCOMES, read_failure
 from qup.launch.units import parse_memory
 from qup.pipeline.graph import Ref
 
-GRACE_S = 8.0
-"""Seconds between asking children to stop and killing them."""
+GRACE_S = 15.0
+"""Seconds between asking children to stop and killing them; longer than a stage takes to end a server of its own."""
 PROGRESS_EVERY_S = 0.5
 FULL_BYTES = 1 << 20
 """Less is taken for a full disk."""

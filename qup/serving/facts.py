@@ -1,0 +1,27 @@
+"""Which server worked for a stage: left behind in its work folder by whoever asked it, read when the manifest is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+FILE = "served.json"
+
+
+def note(folder: Path, facts: dict[str, Any]) -> None:
+    """Leaves behind what served."""
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{FILE}.{os.getpid()}"
+    beside.write_text(json.dumps(facts), encoding="utf-8")
+    os.replace(beside, folder / FILE)
+
+
+def noted(folder: Path) -> dict[str, Any]:
+    """`{"served": facts}` of the last server; empty where there was none."""
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {"served": found}
