@@ -6,12 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from qup.answers.extraction import HALF_PAIR, balanced, last_box
 from qup.errors import InputError
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_MOST_DIGITS = 100_000
 
 
 def gold(value: Any, mode: str) -> str:
@@ -60,8 +62,8 @@ def _gsm8k(value: Any) -> str:
 def _float(value: Any) -> str:
     if isinstance(value, str):
         try:
-            return _number(float(value)) if not _INTEGER.fullmatch(value.strip()) else str(int(value))
-        except ValueError:
+            return _digits(Decimal(value.strip()))
+        except InvalidOperation:
             raise InputError(f"{_short(value)} is not a number") from None
     return _number(value)
 
@@ -89,9 +91,20 @@ def _lab(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """All digits of a number, without zeros after the point; a float has those that tell it from other floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise InputError(f"{_short(value)} is not a number")
-    return str(int(value)) if value == int(value) else repr(float(value))
+    if isinstance(value, float) and math.isfinite(value) and value != int(value):
+        return repr(value)
+    return _digits(value if isinstance(value, Decimal) else Decimal(value))
+
+
+def _digits(value: Decimal) -> str:
+    if not value.is_finite() or abs(value.adjusted()) > _MOST_DIGITS:
+        raise InputError(f"{_short(str(value))} is not a number")
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text.strip("-0") == "" else text
 
 
 def _text(value: Any) -> str:

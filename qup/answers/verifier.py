@@ -1,4 +1,4 @@
-"""Comparing answers with gold answers: in process where that is certain, else by math-verify in child processes.
+"""Comparing answers with gold answers: in process where that takes no time, else by values in child processes.
 
 The children are plain subprocesses with pipes of their own, so a Verifier works in any thread and in forked processes.
 """
@@ -24,7 +24,7 @@ import qup
 from qup.answers.comparison import decide, form
 from qup.errors import QupError
 
-VERDICTS = ("equal", "symbolic", "wrong", "no_answer", "timeout")
+VERDICTS = ("equal", "symbolic", "wrong", "undecided", "no_answer", "timeout")
 CORRECT = ("equal", "symbolic")
 
 BATCH = 32
@@ -32,8 +32,9 @@ BATCH = 32
 BATCH_BYTES = 50_000
 """A request stays below a pipe's 64 KiB, so that sending never blocks."""
 LIFETIME = 10_000
-"""Pairs after which a child is replaced: computer algebra leaks."""
+"""Pairs after which a child is replaced: computer algebra keeps what it has seen."""
 REMEMBERED = 200_000
+_REPLIES = {b"1": "symbolic", b"0": "wrong", b"?": "undecided"}
 START_S = 120.0
 MOST_WORKERS = 4
 
@@ -155,10 +156,10 @@ class Verifier:
         decided: dict[Pair, str | None] = dict.fromkeys(pairs)
         for pair in decided:
             decided[pair] = decide(*pair)
-        latex = {pair: (form(pair[0]).latex, form(pair[1]).latex) for pair, verdict in decided.items() if verdict is None}
+        tidied = {pair: (form(pair[0]).tidied, form(pair[1]).tidied) for pair, verdict in decided.items() if verdict is None}
         with self._lock:
-            found = self._look_up(latex.values())
-        return [decided[pair] or found[latex[pair]] for pair in pairs]
+            found = self._look_up(tidied.values())
+        return [decided[pair] or found[tidied[pair]] for pair in pairs]
 
     def _after_fork(self) -> None:
         """In a forked process the parent's children are not ours: their pipes are closed, they live on."""
@@ -245,7 +246,7 @@ class Verifier:
                     if line == b"ready":
                         child.ready = True
                     else:
-                        verdicts[child.batch.popleft()] = "symbolic" if line == b"1" else "wrong"
+                        verdicts[child.batch.popleft()] = _REPLIES[line]
         now = time.monotonic()
         gone += [(child, "late") for child in busy if child.deadline < now and all(child is not other for other, _ in gone)]
         return gone

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -164,9 +165,14 @@ def _opened(path: Path) -> Any:
         raise InputError(f"{path}: {error.strerror}") from None
 
 
+def _integer(digits: str) -> int | str:
+    """A JSON integer; as its digits where Python would refuse to read so many."""
+    return int(digits) if len(digits) < sys.int_info.default_max_str_digits else digits
+
+
 def _parsed(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if "row" not in where else f"column {error.colno}"
         raise InputError(f"{where}: not valid JSON ({error.msg} at {place})") from None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.answers.comparison import form
-from qup.answers.normal import LONGEST
+from qup.answers.comparison import ballot
 
 
 def figures(table: pa.Table) -> dict[str, Any]:
@@ -54,15 +53,6 @@ def vote(answers: Sequence[tuple[str, bool]]) -> bool:
         return False
     winner = max(counts, key=counts.__getitem__)
     return next(right for name, right in ballots if name == winner)
-
-
-def ballot(answer: str) -> Hashable:
-    """What two answers share where they count as one."""
-    if len(answer) > LONGEST:
-        return answer
-    found = form(answer)
-    number = found.number
-    return (number.value, number.percent, number.unit, number.base, number.numeral) if number else found.normal
 
 
 def _share(table: pa.Table, column: str, value: str) -> float:

@@ -23,7 +23,7 @@ from qup.store.lease import Lease, read_lease
 MIN_FREE_BYTES = 64 << 20
 OTHER_FOLDERS = ("studies", "shared", "corrupt", "code", "queue")
 """What lies in a store beside one folder for each stage kind."""
-PACKAGES = ("torch", "transformers", "deepspeed", "datasets", "pyarrow", "numpy", "tokenizers", "math-verify", "hydra-core", "submitit")
+PACKAGES = ("torch", "transformers", "deepspeed", "datasets", "pyarrow", "numpy", "tokenizers", "sympy", "mpmath", "hydra-core", "submitit")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is decided about two answers without computer algebra: certain, and nothing else."""
+"""What is decided about two answers: certain, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from qup.answers import CORRECT
-from qup.answers.comparison import decide
-from qup.answers.normal import LONGEST, RULES
+from qup.answers.comparison import compare, decide
+from qup.answers.reading.normal import LONGEST, RULES
 
 SAME = [
     ("$\\frac12$", "\\dfrac{1}{2}"),
@@ -78,13 +78,14 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("answer", "gold"), SAME)
 def test_the_same_answer_in_other_words(answer: str, gold: str) -> None:
-    assert decide(answer, gold) in CORRECT
-    assert decide(gold, answer) in CORRECT
+    assert compare(answer, gold) in CORRECT
+    assert compare(gold, answer) in CORRECT
 
 
 @pytest.mark.parametrize(("answer", "gold"), DIFFERENT)
 def test_answers_that_only_look_alike(answer: str, gold: str) -> None:
-    assert decide(answer, gold) == decide(gold, answer) == "wrong"
+    assert compare(answer, gold) == compare(gold, answer)
+    assert compare(answer, gold) in ("wrong", "undecided")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,6 @@ def test_answers_that_only_look_alike(answer: str, gold: str) -> None:
     [
         ("x+1", "1+x"),
         ("4s", "4"),
-        ("5 million", "5"),
-        ("2 thirds", "2"),
         ("2ab", "2"),
         ("(1,2)", "\\{1,2\\}"),
         ("x=5", "5"),
@@ -101,7 +100,7 @@ def test_answers_that_only_look_alike(answer: str, gold: str) -> None:
         ("7\\pi", "22"),
     ],
 )
-def test_the_rest_is_left_to_computer_algebra(answer: str, gold: str) -> None:
+def test_what_takes_values_of_expressions_is_left_to_the_children(answer: str, gold: str) -> None:
     assert decide(answer, gold) is None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from qup.answers import gold
@@ -22,6 +24,12 @@ READ = [
     ("float", "27.5", "27.5"),
     ("float", -3, "-3"),
     ("float", "90000000000000000001", "90000000000000000001"),
+    ("float", "12345678901234567890.50", "12345678901234567890.5"),
+    ("float", "1e20", "100000000000000000000"),
+    ("float", Decimal("27.00"), "27"),
+    ("float", "9" * 5000, "9" * 5000),
+    ("plain", Decimal("12345678901234567890.125"), "12345678901234567890.125"),
+    ("plain", 10**4000, "1" + "0" * 4000),
     ("first", ["$\\frac{1}{2}$", "3"], "\\frac{1}{2}"),
     ("first", '["$5$"]', "5"),
     ("first", ["$1$ and $2$"], "$1$ and $2$"),
@@ -45,6 +53,8 @@ UNREADABLE = [
     ("gsm8k", "the answer is 5", "no ####"),
     ("float", "five", "not a number"),
     ("float", "inf", "not a number"),
+    ("float", "1e999999999", "not a number"),
+    ("plain", Decimal("NaN"), "not a number"),
     ("first", "5", "not a list"),
     ("first", [], "empty"),
     ("first", "[5", "not a list"),
