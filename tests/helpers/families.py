@@ -94,6 +94,11 @@ ARCHITECTURES = {"qwen": "qwen2", "llama3": "llama", "deepseek": "llama"}
 TOKENIZERS = {"qwen": qwen_tokenizer, "llama3": llama3_tokenizer, "deepseek": deepseek_tokenizer}
 
 
+def tokenizer_of(family: str, folder: Path) -> Path:
+    """The tokenizer of a family: qwen, llama3 or deepseek."""
+    return TOKENIZERS[family](folder)
+
+
 def family_model(folder: Path, family: str, *, tied: bool = False) -> Path:
     """A whole repository of a family: its tokenizer and a random two-layer model."""
     import torch
