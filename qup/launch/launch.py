@@ -17,6 +17,7 @@ from qup.launch.local.machine import cores
 from qup.launch.local.run import run_here
 from qup.launch.plan import check_budget, make_plan
 from qup.launch.preflight.credentials import check_keys, missing_keys
+from qup.launch.preflight.tokenizers import check_tokenizers, tokenizer_faults_of
 from qup.launch.registry import open_study, write_dry, write_study
 from qup.launch.rehearsal import rehearsal
 from qup.launch.weights import lost_weights
@@ -66,12 +67,13 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     for note in found.notes:
         console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
     if first.study.dry_run:
-        for fault in missing_keys(plan, where):
+        for fault in [*missing_keys(plan, where), *tokenizer_faults_of(plan)]:
             console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
         console.print(f"plan written to {write_dry(plan, given, resolved)}; nothing was run")
         return Outcome(0, tuple(None for _ in cells))
     check_budget(plan, first)
     check_keys(plan, where)
+    check_tokenizers(plan)
     write_study(plan, given, resolved)
     if lost_weights(plan):
         plan = make_plan(resolved, folder)
