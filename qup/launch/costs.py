@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qup.config.paths import local
 from qup.config.schema import Benchmark, Oracle, Problems, Resources
 from qup.data.formats import count_local
+from qup.launch.rates import Rates
 from qup.pipeline.graph import Graph, Node, Ref
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.sizes import GraphSizes
@@ -22,8 +19,6 @@ ASSUMED_PROBLEMS, ASSUMED_BENCHMARK = 100_000, 500
 ASSUMED_TOKENS = 450
 """Tokens of a trace."""
 LAB_TOKENS = 70
-RECENT = 20
-"""Artifacts of a kind that a measured rate is taken from."""
 
 LAB_MODEL_BYTES = 2 << 20
 MODEL_BYTES = 4 << 30
@@ -67,19 +62,23 @@ class Estimator:
     def __init__(self, graph: Graph, store: Store) -> None:
         self.store = store
         self._sizes = GraphSizes(graph, self._stored_count, count_rows)
-        self._rates: dict[tuple[str, str], float | None] = {}
+        self._rates = Rates(store.root)
 
     def cost(self, node: Node, resources: Resources) -> Cost:
         """What running this node takes."""
         kind = KINDS[node.kind]
         units = float(kind.units(node, self._sizes))
         lab = _is_lab(node.view)
-        rate = self._measured(node)
-        seconds = units * (rate if rate is not None else kind.seconds[0 if lab else 1])
-        if rate is None and not lab:
-            seconds /= max(1, gpu_count(resources)) * max(1, resources.workers)
+        measured = self._rates.of(node.kind, node.view)
+        if measured is not None:
+            seconds = measured.startup_s + units * measured.unit_s
+        else:
+            seconds = units * kind.seconds[0 if lab else 1]
+            seconds /= 1 if lab else max(1, gpu_count(resources)) * max(1, resources.workers)
         tokens = LAB_TOKENS if lab else ASSUMED_TOKENS
         requests, input_tokens, output_tokens = kind.asks(node, self._sizes, tokens) if kind.asks else (0.0, 0.0, 0.0)
+        if measured is not None and requests and measured.input_tokens is not None and measured.output_tokens is not None:
+            input_tokens, output_tokens = units * measured.input_tokens, units * measured.output_tokens
         oracle = kind.asked_of(node.view)
         usd = 0.0
         if isinstance(oracle, Oracle) and requests:
@@ -97,41 +96,13 @@ class Estimator:
             oracle_input_tokens=input_tokens,
             oracle_output_tokens=output_tokens,
             oracle_usd=usd,
-            measured=rate is not None,
+            measured=measured is not None,
         )
 
     def _stored_count(self, ref: Ref) -> float | None:
         artifact = self.store.get_sound(*ref)
         count = None if artifact is None else artifact.metrics.get(KINDS[ref.kind].counted_by)
         return None if count is None else float(count)
-
-    def _measured(self, node: Node) -> float | None:
-        """Median seconds a unit over recent artifacts of this kind with the same model."""
-        identity = _model_identity(node.view)
-        known = (node.kind, identity)
-        if known not in self._rates:
-            self._rates[known] = self._read_rate(node.kind, identity)
-        return self._rates[known]
-
-    def _read_rate(self, kind: str, identity: str) -> float | None:
-        folder = self.store.root / kind
-        try:
-            entries = sorted(
-                (entry for entry in os.scandir(folder) if entry.is_dir()), key=lambda entry: entry.stat().st_mtime, reverse=True
-            )
-        except FileNotFoundError:
-            return None
-        rates = []
-        for entry in entries[: 5 * RECENT]:
-            try:
-                manifest = json.loads((Path(entry.path) / "manifest.json").read_text())
-            except (OSError, ValueError):
-                continue
-            if manifest.get("units") and not manifest.get("adopted_from") and _fields_identity(manifest["fields"]) == identity:
-                rates.append(manifest["seconds"] / manifest["units"])
-            if len(rates) == RECENT:
-                break
-        return sorted(rates)[len(rates) // 2] if rates else None
 
 
 def _is_lab(view: Any) -> bool:
@@ -141,13 +112,3 @@ def _is_lab(view: Any) -> bool:
             return getattr(owner, "lab", None) is not None
     oracle = getattr(view, "oracle", None) or getattr(view, "judge", None)
     return oracle is None or oracle.backend == "lab"
-
-
-def _model_identity(view: Any) -> str:
-    model = getattr(view, "model", None) or getattr(view, "reward", None)
-    return "" if model is None else str(model.content or "lab")
-
-
-def _fields_identity(fields: Mapping[str, Any]) -> str:
-    model = fields.get("model") or fields.get("reward")
-    return "" if model is None else str(model.get("content") or "lab")

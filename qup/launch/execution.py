@@ -101,19 +101,33 @@ def _retire(store: Store, job: Job, log: logging.Logger) -> None:
         log.info("%s is computed anew; the old one is kept at %s", job.ref, store.quarantine(*job.ref))
 
 
-def telling(lease: Lease | None, log: logging.Logger) -> Callable[[float, float, str], None]:
+class Progress:
     """A stage's progress: to its claim, where there is one (a worker of a wide stage has none), and now and then to the log."""
-    told = time.monotonic()
 
-    def progress(done: float, total: float, unit: str) -> None:
-        nonlocal told
-        if lease is not None:
-            lease.progress(done, total, unit)
-        if time.monotonic() - told >= TELL_S:
-            told = time.monotonic()
-            log.info("%s of %s %s", f"{done:,.0f}", f"{total:,.0f}", unit)
+    def __init__(self, lease: Lease | None, log: logging.Logger) -> None:
+        self.lease, self.log = lease, log
+        self.began = self.told = time.monotonic()
+        self.first: tuple[float, float] | None = None
+        self.last = (0.0, 0.0)
+        """(seconds since the start, units done) at the first and the last sign of progress."""
 
-    return progress
+    def __call__(self, done: float, total: float, unit: str) -> None:
+        if self.lease is not None:
+            self.lease.progress(done, total, unit)
+        now = time.monotonic()
+        self.last = (now - self.began, done)
+        self.first = self.first or self.last
+        if now - self.told >= TELL_S:
+            self.told = now
+            self.log.info("%s of %s %s", f"{done:,.0f}", f"{total:,.0f}", unit)
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds before the first unit, if all units took as long as those between the first sign of progress and the last."""
+        if self.first is None or self.last[1] <= self.first[1]:
+            return 0.0
+        pace = (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
+        return max(0.0, self.first[0] - pace * self.first[1])
 
 
 def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: Callable[[], bool], log: logging.Logger) -> Context:
@@ -130,7 +144,7 @@ def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: C
         resources=job.resources,
         key=job.ref.key,
         study=job.study,
-        progress=telling(lease, log),
+        progress=Progress(lease, log),
         stopping=stop,
         log=log,
     )
@@ -178,6 +192,7 @@ def _compute(
     facts: dict[str, Any] = {
         "units": job.units,
         "seconds": time.time() - began,
+        "startup_s": ctx.progress.startup_s if isinstance(ctx.progress, Progress) else 0.0,
         "cpu_seconds": _cpu_seconds() - cpu_began,
         "finished": time.time(),
         "gpus": job.resources.gpus,

@@ -18,8 +18,8 @@ from qup.launch.local.run import run_here
 from qup.launch.plan import check_budget, make_plan
 from qup.launch.preflight.credentials import check_keys, missing_keys
 from qup.launch.preflight.tokenizers import check_tokenizers, tokenizer_faults_of
-from qup.launch.registry import open_study, write_dry, write_study
-from qup.launch.rehearsal import rehearsal
+from qup.launch.registry import open_study, study_dir_of, write_dry, write_study
+from qup.launch.rehearsal import rehearsal, seen
 from qup.launch.weights import lost_weights
 from qup.store import Store
 from qup.store.store import check_writable, write_json
@@ -45,9 +45,12 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     first = cells[0]
     if first.study.rehearse and not first.study.dry_run:
         console.print(f"rehearsal on {first.study.rehearse} problems first")
-        rehearsed = launch(rehearsal(cells, first.study.rehearse), where, console)
+        small = rehearsal(cells, first.study.rehearse)
+        rehearsed = launch(small, where, console)
         if rehearsed.status:
             raise QupError("the rehearsal failed, so the study was not started; mend it and launch again")
+        for line in seen(study_dir_of(small[0])):
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
     check_writable(Path(first.study.dir), "study.dir")
     if not first.study.dry_run:
         Store(first.store.dir).check_writable()

@@ -1,11 +1,17 @@
-"""The same grid, small, run before the real one."""
+"""The same grid, small, run before the real one, and what it saw."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from qup.config.schema import Config
+from qup.pipeline.graph import Ref
+from qup.store import Artifact
+from qup.study import Study
 
 
 def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:
@@ -27,3 +33,94 @@ def rehearsal(cells: Sequence[Config], size: int) -> list[Config]:
             )
         )
     return made
+
+
+def seen(folder: Path) -> list[str]:
+    """A line a stage that a rehearsal ran, in the pipeline's order: what a figure of the whole study would hide until it is paid for."""
+    study = Study.load(folder)
+    store = study.open_store()
+    labels: dict[Ref, str] = {}
+    for cell in study.cells:
+        for stage in cell.refs():
+            labels.setdefault(stage.ref, " ".join(filter(None, (cell.label, stage.name))))
+    refs = [ref for cell in study.cells for ref in cell.ordered()]
+    lines = []
+    for ref in dict.fromkeys(refs):
+        artifact = store.get(*ref)
+        if artifact is not None and (told := ", ".join(_facts(artifact))):
+            lines.append(f"{ref.kind} {labels[ref]}: {told}")
+    return lines
+
+
+def _facts(artifact: Artifact) -> Iterator[str]:
+    metrics, manifest = artifact.metrics, artifact.manifest
+    figure, look = _LOOKS.get(artifact.stage, ("", None))
+    if look is None or figure not in metrics:
+        return
+    told = list(look(artifact, metrics))
+    yield from told
+    if told and (gigabytes := manifest.get("max_rss_kb", 0) / 1e6):
+        yield f"{gigabytes:.1f} GB of memory"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if whole else "none"
+
+
+def _pace(artifact: Artifact, tokens: float) -> str:
+    seconds = max(1e-3, artifact.manifest["seconds"] - float(artifact.manifest.get("startup_s") or 0.0))
+    return f"{tokens / seconds:,.0f} tokens a second"
+
+
+def _rollouts(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    n = metrics["n_samples"]
+    yield f"{n} responses, {_share(metrics['truncated'], n)} cut at the length limit"
+    if "no_answer" in metrics:
+        yield f"{_share(metrics['no_answer'], n)} without an answer"
+    table = artifact.table("rollouts", ["token_ids", "finish"])
+    ends = Counter(
+        ids[-1] for ids, finish in zip(*(table[name].to_pylist() for name in table.column_names), strict=True) if finish == "stop" and ids
+    )
+    names = dict(zip(metrics.get("stop_ids", []), metrics.get("stop_tokens", []), strict=False))
+    if ends:
+        yield "ended by " + " ".join(f"{names.get(token, token)} {count}×" for token, count in ends.most_common())
+    yield _pace(artifact, metrics["tokens"])
+
+
+def _evaluate(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    cut = artifact.table("responses", ["finish"])["finish"].to_pylist().count("length")
+    yield f"{metrics['n_responses']} responses, {_share(cut, metrics['n_responses'])} cut at the length limit"
+    yield _pace(artifact, metrics["tokens"])
+
+
+def _train(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    yield f"{metrics['n_train']} examples, {metrics['share_truncated']:.0%} cut at trainer.max_length"
+    yield _pace(artifact, metrics["train_tokens"])
+
+
+def _reward(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    import pyarrow.compute as pc
+
+    found = pc.min_max(artifact.table("scores", ["score"])["score"].drop_null()).as_py()
+    if found["min"] is not None:
+        yield f"scores {found['min']:.3g} to {found['max']:.3g}, mean {metrics['mean']:.3g}" if metrics["mean"] is not None else "no score"
+    if metrics["n_unfit"]:
+        yield f"{metrics['n_unfit']} of {metrics['n']} traces don't fit"
+
+
+def _asked(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    if not metrics.get("attempts"):
+        return
+    n = metrics["n_problems"] or 1
+    yield f"{metrics['attempts'] / n:.2f} requests, {metrics['input_tokens'] / n:,.0f} tokens in, {metrics['output_tokens'] / n:,.0f} out and {metrics['usd'] / n:.4f} dollars a problem"
+    yield f"{_share(metrics['n_problems_eligible'], n)} of problems usable"
+
+
+_LOOKS = {
+    "rollouts": ("n_samples", _rollouts),
+    "candidates": ("attempts", _asked),
+    "reward": ("n_unfit", _reward),
+    "train": ("n_train", _train),
+    "evaluate": ("n_responses", _evaluate),
+}
+"""Stage kind → a figure that its manifest has, and what is told of it."""

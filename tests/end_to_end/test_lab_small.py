@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from qup.launch.rehearsal import seen
 from qup.store import Store
 from tests.analysis.world import World, build_study, lab_cells
 from tests.faults.kill import disturbed
@@ -55,6 +57,17 @@ def test_the_study_ends_with_a_row_for_each_cell(study):
             ):
                 assert row[name] != "", (row["cell"], name)
         assert (row["retention"] != "") == (row["stream"] not in ("base", "slm_rft"))
+
+
+def test_what_a_rehearsal_would_tell_of_it(study):
+    folder, _ = study
+    told = seen(folder / "multirun" / "lab_small")
+    by_kind = {line.split()[0]: line for line in told}
+    assert set(by_kind) == {"rollouts", "candidates", "reward", "train", "evaluate"}
+    assert re.search(r"\d+ responses, \d+% cut at the length limit, \d+% without an answer, ended by <\S+> \d+×", by_kind["rollouts"])
+    assert re.search(r"[\d,]+ tokens a second, \d\.\d GB of memory", by_kind["train"])
+    assert re.search(r"scores \S+ to \S+, mean", by_kind["reward"])
+    assert "dollars a problem" in by_kind["candidates"]
 
 
 def test_results_that_the_reports_tests_invent_have_the_names_of_real_ones(study, tmp_path):
