@@ -60,13 +60,45 @@ def _report(args: argparse.Namespace, console: Console) -> int:
     from qup.launch.results import finish
     from qup.study import find_study
 
+    if args.index:
+        return _index(args, console)
+    if not args.study:
+        raise InputError("qup report: which study? Name one or more, or give --index for a page over all of them")
     studies = [find_study(name, args.dir) for name in args.study]
     for study in studies:
         if study.dry_run:
             raise InputError(f"study {study.name!r}: a dry run, of which nothing has run; launch it without study.dry_run=true first")
     for study in studies:
-        finish(study, console, out=args.out / study.name if args.out else None)
+        out = args.out / study.name if args.out else study.folder / "report"
+        finish(study, console, out=out)
+        if args.open:
+            _open(out / "report.html", console)
     return 0
+
+
+def _index(args: argparse.Namespace, console: Console) -> int:
+    from qup.analysis.page.index import write_index
+    from qup.analysis.report import writing
+    from qup.study import Study, find_study, studies_in
+
+    folders = [find_study(name, args.dir).folder for name in args.study]
+    folders = folders or [folder for folder in studies_in(args.dir) if not Study.load(folder).dry_run]
+    if not folders:
+        raise InputError(f"--dir={args.dir}: no study is there")
+    out = args.out or args.dir
+    with writing(out):
+        page = write_index(folders, out / "index.html")
+    console.print(f"index   {page}", soft_wrap=True, highlight=False)
+    if args.open:
+        _open(page, console)
+    return 0
+
+
+def _open(page: Path, console: Console) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        console.print(f"no browser could be started; open {page.resolve()}", soft_wrap=True, highlight=False)
 
 
 def _compare(args: argparse.Namespace, console: Console) -> int:
@@ -153,7 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--study", help="needed where several studies are there")
 
     report = command("report", _report, "build the report from the store, also while a study runs")
-    report.add_argument("study", nargs="+")
+    report.add_argument("study", nargs="*")
+    report.add_argument("--open", action="store_true", help="show it in the browser")
+    report.add_argument(
+        "--index", action="store_true", help="one page over all studies of a folder, or those named: date, arms, answer, link"
+    )
     report.add_argument("--out", type=Path, help="write it there: for stores you may only read")
 
     compare = command("compare", _compare, "two studies side by side")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qup.analysis.findings.wording import value
+from qup.analysis.findings.numbers import value
 from qup.analysis.results.outcomes import load_outcome
 from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qup.analysis.findings.contrasts import Outcomes, differences, paired
+from qup.analysis.findings.numbers import difference as shown_difference
+from qup.analysis.findings.numbers import value
 from qup.analysis.findings.summaries import Summary, summaries
-from qup.analysis.findings.wording import difference as shown_difference
-from qup.analysis.findings.wording import value
 from qup.analysis.results.arms import Run, arrange, flatten
 from qup.analysis.results.outcomes import Outcome, difference, load_outcome
 from qup.analysis.results.shelf import Shelf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from qup.analysis.findings.answer import answers, told
 from qup.analysis.findings.contrasts import Contrast
 from qup.analysis.findings.survey import Survey
 from qup.analysis.findings.wording import causal, finding, headline, scope
@@ -19,6 +20,13 @@ def summary_of(survey: Survey) -> dict[str, Any]:
         "toy_world": survey.toy,
         "cells": len(survey.runs),
         "missing": survey.missing,
+        "finished": finished(survey),
+        "students": survey.students,
+        "arm_names": list(dict.fromkeys(one.arm for one in survey.summaries if not one.run.cell.is_base)),
+        "answers": [{"student": one.student, "take": one.take or None, "sentence": one.sentence, "more": list(one.more)} for one in answers(survey)],
+        "told": told(survey),
+        "setup": {line.name: list(line.told) for line in survey.setup},
+        "failures": [{"stage": one.stage, "key": one.key, "cells": list(one.cells), "why": one.why} for one in survey.failures],
         "rule": {"reward": survey.reward, "baseline": survey.baseline, "margin": survey.margin},
         "over_students": survey.over_students or None,
         "verdicts": [
@@ -31,7 +39,7 @@ def summary_of(survey: Survey) -> dict[str, Any]:
                 "speaks_of": "recipe" if one.recipe else "checkpoints",
                 "findings": [
                     {
-                        "arm": f.arm, "setting": f.setting, "outcome": f.outcome, "reward": _estimate(f.reward.estimate), "utility": _contrast(f.contrast),
+                        "arm": f.arm, "setting": f.setting, "outcome": f.outcome, "teaches": f.teaches, "reward": _estimate(f.reward.estimate), "utility": _contrast(f.contrast),
                         "sentence": finding(f),
                     }
                     for f in one.findings
@@ -94,6 +102,11 @@ def summary_of(survey: Survey) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def finished(survey: Survey) -> float | None:
+    """When the last result was made, in seconds since 1970."""
+    return max((one.finished for one in survey.origins if math.isfinite(one.finished)), default=None)
+
+
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
@@ -111,6 +124,7 @@ def _contrast(one: Contrast) -> dict[str, Any]:
         "total": _estimate(one.total),
         "p": _number(one.total.p) if one.total is not None else None,
         "p_holm": _number(one.p_holm),
+        "family": one.family,
         "detectable": _number(one.detectable),
         "needed": needed,
         "fault": one.fault or None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from qup.launch.plan import Plan
 from qup.study import Study
@@ -33,7 +34,7 @@ def finish(study: Study, console: Console, out: Path | None = None) -> dict[str,
 
     `out` is the report's folder, the study's own by default.
     """
-    from qup.analysis.report import build, writing
+    from qup.analysis.report import build, said, writing
     from qup.analysis.results.cells import cells_table, show_cells, write_cells_csv
 
     store = study.open_store()
@@ -43,5 +44,7 @@ def finish(study: Study, console: Console, out: Path | None = None) -> dict[str,
         write_cells_csv(out / "cells.csv", rows)
     show_cells(rows, console)
     report = build(study.folder, store, out)
+    for line in said(out):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     console.print(f"cells   {out / 'cells.csv'}\nreport  {report}", soft_wrap=True, highlight=False)
     return {row["cell"]: row.get("total") for row in rows if "cell" in row}

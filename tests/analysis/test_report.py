@@ -75,7 +75,7 @@ def test_any_stage_may_be_missing(kinds, tmp_path) -> None:
 
 def test_an_empty_store_and_a_study_of_nothing(tmp_path) -> None:
     folder, store = build_study(tmp_path, World(lab_cells(**ONE), skip=lambda node: True))
-    assert "Not measured yet" in content(build(folder, store))
+    assert "Not answered yet: nothing is trained and evaluated." in content(build(folder, store))
     with pytest.raises(InputError, match=r"study\.json"):
         build(tmp_path, store)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from qup.analysis.figures.picture import Picture, bars, palette_of, slug
 from qup.analysis.figures.style import GRID, MARKERS, MUTED, Palette, drawing
+from qup.analysis.findings.numbers import difference, plain, value
 from qup.analysis.findings.survey import AxisPoint, Survey
-from qup.analysis.findings.wording import difference, plain, value
 from qup.analysis.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def axis_pictures(survey: Survey) -> list[Picture]:
         axis, places = points[0].axis, {x: index for index, x in enumerate(sorted({point.x for point in points}))}
         levels = _levels(points, places)
         with drawing() as make:
-            figure = make(figsize=(7.4, 6.0 if levels else 4.0), layout="constrained")
+            figure = make(figsize=(5.6, 5.6 if levels else 3.8), layout="constrained")
             above, *below = figure.subplots(2 if levels else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 2] if levels else [1])[
                 :, 0
             ]
@@ -40,7 +40,7 @@ def axis_pictures(survey: Survey) -> list[Picture]:
                 _skills(axes, levels)
             last = below[0] if below else above
             last.set_xticks(list(places.values()), [_tick(axis, x, points) for x in places])
-            last.set_xlabel(_AXES.get(axis, axis) + (", and problems that the student can solve" if _counted(points) else ""))
+            last.set_xlabel(_AXES.get(axis, axis) + ("\nbelow it: problems that the student can solve" if _counted(points) else ""))
         made.append(
             Picture(slug("axis", family, setting), "axis", family, _caption(survey, setting, axis, bool(levels)), _words(family, setting, points), figure)
         )  # fmt: skip
@@ -66,18 +66,24 @@ def _effects(
             for contrast in point.contrasts
             if contrast.arm == arm and contrast.total is not None
         ]
-        colour, marker = palette.colour(arm), MARKERS[index % len(MARKERS)]
-        axes.plot([x for x, _ in found], [one.total.value for _, one in found if one.total], color=colour, linewidth=1.4)
+        colour, marker = palette.colour(arm), palette.marker(arm)
+        axes.plot(
+            [x for x, _ in found],
+            [one.total.value for _, one in found if one.total],
+            color=colour,
+            linestyle=palette.dashes(arm),
+            linewidth=1.4,
+        )
         for x, one in found:
             assert one.total is not None
             face = colour if one.p_holm < 0.05 else "none"
             axes.errorbar(x, one.total.value, yerr=bars(one.total), fmt="none", ecolor=colour, elinewidth=1.2)
             axes.plot(x, one.total.value, marker, color=colour, markersize=6, markeredgewidth=1.4, markerfacecolor=face)
-        axes.plot([], [], marker=marker, color=colour, markersize=6, linewidth=1.4, label=arm)
+        axes.plot([], [], marker=marker, color=colour, linestyle=palette.dashes(arm), markersize=6, linewidth=1.4, label=arm)
     axes.set_xlim(-0.5, len(places) - 0.5)
     axes.grid(axis="x", visible=False)
-    axes.set_ylabel(f"points above or below {survey.baseline}")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(4, len(arms)), handlelength=1.8, columnspacing=1.2)
+    axes.set_ylabel(f"total, points above or\nbelow {survey.baseline}")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(arms)), handlelength=1.8, columnspacing=1.2)
 
 
 Level = tuple[str, list[tuple[int, Estimate]]]
@@ -102,14 +108,14 @@ def _skills(axes: Axes, levels: Sequence[Level]) -> None:
     for index, (name, found) in enumerate(levels):
         shift = APART * (index - (len(levels) - 1) / 2)
         x, y = [place + shift for place, _ in found], [one.value for _, one in found]
-        line, marker = ("-", "--", ":", "-.")[index % 4], MARKERS[index % len(MARKERS)]
+        line, marker = ("-", "--", ":", "-.")[index % 4], tuple(MARKERS)[index % len(MARKERS)]
         axes.plot(x, y, linestyle=line, marker=marker, markersize=5, color=MUTED, linewidth=1.3, label=name)
         for place, (_, one) in zip(x, found, strict=True):
             axes.errorbar(place, one.value, yerr=bars(one), fmt="none", ecolor=MUTED, elinewidth=1.1)
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
-    axes.set_ylabel("untuned, total")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(levels), handlelength=2.4, columnspacing=1.2)
+    axes.set_ylabel("untuned student,\ntotal, %")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(levels)), handlelength=2.4, columnspacing=1.2)
 
 
 def _counted(points: Sequence[AxisPoint]) -> bool:
@@ -119,7 +125,7 @@ def _counted(points: Sequence[AxisPoint]) -> bool:
 def _tick(axis: str, x: float, points: Sequence[AxisPoint]) -> str:
     shown = f"{100 * x:g} %" if axis in ("exposure", "noise") else f"{x:g}"
     solvable = next((point.solvable for point in points if point.x == x), math.nan)
-    return f"{shown}\n{solvable:.0f} solvable" if math.isfinite(solvable) else shown
+    return f"{shown}\n({solvable:.0f})" if math.isfinite(solvable) else shown
 
 
 def _caption(survey: Survey, setting: str, axis: str, levels: bool) -> str:

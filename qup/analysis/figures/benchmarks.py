@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qup.analysis.figures.picture import WIDE, Picture, leading, legend_below, palette_of, slug
+from qup.analysis.figures.picture import WIDE, Picture, arm_handle, leading, legend, palette_of, slug
 from qup.analysis.figures.style import GRID, drawing
+from qup.analysis.findings.numbers import value
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.findings.survey import Survey
-from qup.analysis.findings.wording import value
 
 if TYPE_CHECKING:
     pass
@@ -38,15 +38,15 @@ def benchmark_picture(survey: Survey, student: str) -> list[Picture]:
                         continue
                     y, colour = row - 0.39 + step * (place + 0.5), palette.colour(one.arm)
                     axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.3)
-                    axes.plot(found.value, y, "o", color=colour, markersize=4.6, label=one.arm if row == 0 else None)
+                    axes.plot(found.value, y, palette.marker(one.arm), color=colour, markersize=5)
             axes.set_yticks(range(len(names)), [f"{name}\n({_size(mine, name)})" if name != "total" else "total" for name in names])
             axes.set_ylim(len(names) - 0.5, -0.5)
             for row in range(1, len(names)):
                 axes.axhline(row - 0.5, color=GRID, linewidth=0.8)
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
-            axes.set_xlabel(f"Avg@k, {setting}" if setting else "Avg@k")
-            legend_below(figure, axes, len(mine))
+            axes.set_xlabel(f"Avg@k, %, {setting}" if setting else "Avg@k, %")
+            legend(figure, [arm_handle(palette, one.arm) for one in mine])
         words = "; ".join(
             f"{name}: " + ", ".join(f"{one.arm} {value(one.benchmarks.get(name), 1)}" for one in mine) for name in survey.benchmarks
         )

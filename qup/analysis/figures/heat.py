@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from qup.analysis.figures.picture import Picture, slug
 from qup.analysis.figures.style import drawing
+from qup.analysis.findings.numbers import plain, value
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.findings.survey import Survey
-from qup.analysis.findings.wording import plain, value
 
 
 def heat_maps(survey: Survey, student: str) -> list[Picture]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from qup.analysis.statistics.estimates import Estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 WIDE, HIGH = 4.7, 3.55
@@ -55,8 +57,11 @@ def leading(survey: Survey, student: str) -> list[Summary]:
 
 
 def utility_axis(survey: Survey) -> str:
+    """What totals are, with their unit."""
     k = {run.cell.get("evaluation.sampling.n") for run in survey.runs}
-    return f"Avg@{k.pop()}, mean of {len(survey.benchmarks)} benchmarks" if len(k) == 1 else "accuracy, mean of benchmarks"
+    many = len(survey.benchmarks)
+    of = "" if many == 1 else f", mean of {many} benchmarks"
+    return f"{f'Avg@{k.pop()}' if len(k) == 1 else 'accuracy'}, %{of}"
 
 
 def bars(one: Estimate) -> list[list[float]]:
@@ -87,26 +92,25 @@ def log_axis(axes: Axes, which: str) -> None:
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
 
 
-def level_across(axes: Axes, level: Estimate, name: str) -> None:
-    """A dashed line at a level to compare with, its interval as a band, its name at the right end."""
+def level_across(axes: Axes, level: Estimate, name: str) -> Line2D:
+    """A dashed line at a level to compare with, its interval as a band; returns what names it in the legend."""
     axes.axhspan(level.low, level.high, color=GRID, alpha=0.45, linewidth=0)
-    axes.axhline(level.value, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
-    axes.annotate(
-        name,
-        (1.0, level.value),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 2),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        color=MUTED,
-        fontsize=8,
-    )
+    return axes.axhline(level.value, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), label=name)
 
 
-def legend_below(figure: Any, axes: Axes, count: int) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    known = dict(zip(labels, handles, strict=True))
+def arm_handle(palette: Palette, arm: str, name: str = "", line: bool = False) -> Line2D:
+    """An arm in a legend, by its shape and colour."""
+    from matplotlib.lines import Line2D
+
+    style: Any = palette.dashes(arm) if line else "none"
+    return Line2D([], [], color=palette.colour(arm), marker=palette.marker(arm), linestyle=style, markersize=6.5, label=name or arm)
+
+
+def legend(figure: Figure, handles: Sequence[Any], columns: int = 2) -> None:
+    """Below the axes, where it covers nothing."""
+    labels = [str(handle.get_label()) for handle in handles]
+    wide = max((len(label) for label in labels), default=0)
+    fitting = 3 if wide < 20 else columns if wide < 34 else 1
     figure.legend(
-        known.values(), known.keys(), loc="outside lower center", ncols=min(3, max(1, count)), handlelength=1.2, columnspacing=1.2
+        handles, labels, loc="outside lower center", ncols=min(fitting, len(labels)), handlelength=2.0, columnspacing=1.4, handletextpad=0.5
     )

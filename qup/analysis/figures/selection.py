@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from qup.analysis.figures.picture import HIGH, WIDE, Picture, bars, level_across, palette_of, slug, utility_axis
-from qup.analysis.figures.style import INK, MARKERS, MUTED, PAPER, drawing, spread_labels
+from qup.analysis.figures.labels import spread_labels
+from qup.analysis.figures.picture import HIGH, WIDE, Picture, bars, legend, level_across, palette_of, slug, utility_axis
+from qup.analysis.figures.style import INK, MUTED, PAPER, drawing
 from qup.analysis.findings.frontier import Frontier
+from qup.analysis.findings.numbers import plain, value
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.findings.survey import Survey
-from qup.analysis.findings.wording import plain, value
 
 
 def frontier_pictures(survey: Survey, one: Frontier) -> list[Picture]:
@@ -60,18 +61,19 @@ def _frontier(survey: Survey, one: Frontier, reward: str) -> Picture | None:
             zorder=1,
         )
         axes.set_xlabel("mean NLL under the untuned student, nats a token")
-        axes.set_ylabel(f"mean reward ({reward})")
+        axes.set_ylabel(f"mean reward by {reward}, its own scale")
         axes.margins(0.15, 0.15)
         bar = figure.colorbar(ScalarMappable(norm=scale, cmap="cividis"), ax=axes, pad=0.02, aspect=28)
-        bar.set_label("total")
+        bar.set_label(utility_axis(survey))
         bar.outline.set_visible(False)
+        axes.autoscale_view()
         spread_labels(axes, [(math.log(point.ppl.value), point.rewards[reward].value, _tag(point), INK) for point in points])
     used = "used to select" if reward == one.used_reward else "not used to select"
     words = "; ".join(
         f"{_tag(point)}: NLL {plain(math.log(point.ppl.value), 3)}, reward {value(point.rewards[reward])}, total {value(point.total, 1)}"
         for point in points
     )
-    caption = f"{one.setting}, {one.stream}: each selection's mean reward by {reward} ({used}) against its mean NLL; colour is the total. Bars are 95 % intervals."
+    caption = f"{one.setting}, {one.stream}: each selection's mean reward by {reward} ({used}) against its mean NLL; shade is the total. Bars are 95 % intervals."
     return Picture(
         slug("frontier", one.student, one.setting, one.stream, reward),
         "selection",
@@ -100,12 +102,12 @@ def _along(survey: Survey, one: Frontier) -> Picture | None:
         x = range(len(ordered))
         colour = palette_of(survey).colour("slm_rft")
         if random is not None:
-            level_across(axes, random.total, "random")
+            legend(figure, [level_across(axes, random.total, "random selection")])
         axes.plot(x, [point.total.value for point in ordered], color=colour, linewidth=1.4)
         for place, point in zip(x, ordered, strict=True):
-            axes.errorbar(place, point.total.value, yerr=bars(point.total), fmt=MARKERS[0], color=colour, markersize=6, elinewidth=1.2)
+            axes.errorbar(place, point.total.value, yerr=bars(point.total), fmt="o", color=colour, markersize=6, elinewidth=1.2)
         axes.set_xticks(list(x), [_tag(point) for point in ordered])
-        axes.set_xlabel("reward alone  ←  weight of compatibility  →  perplexity alone")
+        axes.set_xlabel("selection: reward alone  ←  weight of NLL, λ  →  perplexity alone")
         axes.set_ylabel(utility_axis(survey))
     words = "; ".join(f"{_tag(point)} {value(point.total, 1)}" for point in ordered)
     beside = f"; random {value(random.total, 1)}" if random is not None else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1d1f21", "#6a6c6e", "#dcdddf", "#fefefe"
@@ -32,7 +31,11 @@ DARK = {
     "#3f8fc4": "#8ccbf2", "#8c564b": "#c99a8f", "#5b5bb0": "#a3a3e6", "#2f7f4f": "#6fc490", "#a83232": "#ea8a8a", "#4b4b4b": "#bdbdbd",
     "#c2792e": "#e8b06f", "#7d4fa0": "#c39ae0",
 }  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+"""Shapes that tell arms apart without colour, and the characters that stand for them on the page."""
+BASE_MARKER = ("h", "⬢")
+DASHES: Any = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+"""Lines that tell arms apart without colour."""
 
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -71,7 +74,7 @@ _SETTINGS: Any = {
 
 @dataclass(frozen=True)
 class Palette:
-    """One colour for each arm of a study, the same in every figure."""
+    """One colour and one shape for each arm of a study, the same in every figure."""
 
     arms: tuple[str, ...]
 
@@ -81,6 +84,27 @@ class Palette:
             return KNOWN[arm]
         strangers = [name for name in self.arms if name not in KNOWN]
         return OTHERS[strangers.index(arm) % len(OTHERS)] if arm in strangers else MUTED
+
+    def marker(self, arm: str) -> str:
+        """The arm's shape, as matplotlib calls it."""
+        return self._shape(arm)[0]
+
+    def glyph(self, arm: str) -> str:
+        """The arm's shape as a character."""
+        return self._shape(arm)[1]
+
+    def dashes(self, arm: str) -> Any:
+        """How the arm's lines are broken."""
+        return DASHES[self._place(arm) % len(DASHES)]
+
+    def _shape(self, arm: str) -> tuple[str, str]:
+        if arm.partition(" ")[0] == "base":
+            return BASE_MARKER
+        return list(MARKERS.items())[self._place(arm) % len(MARKERS)]
+
+    def _place(self, arm: str) -> int:
+        trained = [name for name in self.arms if name.partition(" ")[0] != "base"]
+        return trained.index(arm) if arm in trained else 0
 
     def css(self, arm: str) -> str:
         """The same as a CSS value that follows light and dark."""
@@ -154,73 +178,3 @@ def inline(svg: str, name: str) -> str:
     for colour in dict.fromkeys([*KNOWN.values(), *OTHERS]):
         body = body.replace(colour, f"var(--c{variable(colour)})")
     return body.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-
-
-Box = tuple[float, float, float, float]
-
-
-def spread_labels(
-    axes: Axes, labels: Sequence[tuple[float, float, str, str]], spans: Sequence[tuple[float, float, float, float]] = (), size: float = 8.5
-) -> None:
-    """Writes (x, y, text, colour) beside points, each at the place where it overlaps least with points, labels and `spans`.
-
-    `spans` are (x low, x high, y low, y high) of markers and bars, in data coordinates.
-    """
-    renderer = _canvas(axes.figure).get_renderer()
-    place = axes.transData.transform
-    frame = axes.get_window_extent(renderer)
-    points = [place((x, y)) for x, y, _, _ in labels]
-    marks = [(px - 6, py - 6, px + 6, py + 6) for px, py in points]
-    bars = [_padded(*place((low, bottom)), *place((high, top))) for low, high, bottom, top in spans]
-    taken: list[Box] = [_bounds(text, renderer) for text in axes.texts]
-    for x, y, words, colour in labels:
-        best: tuple[float, Any, Box] | None = None
-        for rank, (dx, dy, horizontal, vertical) in enumerate(_TRIED):
-            text = axes.annotate(
-                words, (x, y), xytext=(dx, dy), textcoords="offset points", ha=horizontal, va=vertical, color=colour, fontsize=size, fontweight="bold"
-            )  # fmt: skip
-            box = _bounds(text, renderer)
-            cost = rank * 4.0 + sum(2 * _overlap(box, other) for other in taken) + sum(_overlap(box, other) for other in (*marks, *bars))
-            outside = (
-                max(0.0, frame.x0 - box[0]) + max(0.0, box[2] - frame.x1 - 4) + max(0.0, frame.y0 - box[1]) + max(0.0, box[3] - frame.y1)
-            )
-            cost += outside * 60
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, text, box)
-            else:
-                text.remove()
-        assert best is not None
-        taken.append(best[2])
-
-
-_TRIED = (
-    (8, 5, "left", "bottom"), (8, -5, "left", "top"), (-8, 5, "right", "bottom"), (-8, -5, "right", "top"),
-    (0, 10, "center", "bottom"), (0, -10, "center", "top"), (14, 14, "left", "bottom"), (-14, 14, "right", "bottom"),
-    (14, -14, "left", "top"), (-14, -14, "right", "top"), (0, 24, "center", "bottom"), (0, -24, "center", "top"),
-    (22, 22, "left", "bottom"), (-22, 22, "right", "bottom"), (22, -22, "left", "top"), (-22, -22, "right", "top"),
-)  # fmt: skip
-"""Places of a label about its point, in points of type, best first."""
-
-
-def _bounds(text: Any, renderer: Any) -> Box:
-    box = text.get_window_extent(renderer)
-    return (box.x0, box.y0, box.x1, box.y1)
-
-
-def _padded(left: float, bottom: float, right: float, top: float) -> Box:
-    return (left - 2, bottom - 2, right + 2, top + 2)
-
-
-def _canvas(figure: Any) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return canvas
-
-
-def _overlap(a: Box, b: Box) -> float:
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return wide * high if wide > 0 and high > 0 else 0.0

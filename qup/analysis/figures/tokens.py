@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from qup.analysis.figures.picture import HIGH, WIDE, Picture, legend_below, log_axis, palette_of, slug
-from qup.analysis.figures.style import MARKERS, MUTED, drawing
+from qup.analysis.figures.picture import HIGH, WIDE, Picture, arm_handle, legend, log_axis, palette_of, slug
+from qup.analysis.figures.style import MUTED, drawing
+from qup.analysis.findings.numbers import plain, signed
 from qup.analysis.findings.survey import Survey
-from qup.analysis.findings.wording import plain, signed
 
 
 def segment_picture(survey: Survey, student: str) -> Picture | None:
@@ -25,16 +25,16 @@ def segment_picture(survey: Survey, student: str) -> Picture | None:
             shift = 0.03 * (index - len(mine) / 2)
             x = [q + shift for q in range(1, 5)]
             y = [q.value for q in one.quarters]
-            axes.plot(x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5, linewidth=1.6, label=one.arm)
+            axes.plot(x, y, palette.marker(one.arm), color=colour, linestyle=palette.dashes(one.arm), markersize=5, linewidth=1.5)
             for place, quarter in zip(x, one.quarters, strict=True):
                 if math.isfinite(quarter.low):
                     axes.plot([place, place], [quarter.low, quarter.high], color=colour, linewidth=1.2, alpha=0.7)
         axes.set_xticks(range(1, 5), ["Q1", "Q2", "Q3", "Q4"])
         axes.set_xlabel("quarter of the response")
-        axes.set_ylabel("perplexity under the untuned student")
-        legend_below(figure, axes, len(mine))
+        axes.set_ylabel("perplexity (log scale)")
+        legend(figure, [arm_handle(palette, one.arm, line=True) for one in mine])
     words = "; ".join(f"{one.arm} " + ", ".join(plain(q.value) for q in one.quarters) for one in mine)
-    caption = "Perplexity of the four quarters of each stream, log scale, 95 % intervals over traces."
+    caption = "Perplexity of the four quarters of each stream under the untuned student, 95 % intervals over traces."
     return Picture(
         slug("segments", student), "segments", student, caption, f"Line plot for {student}, perplexity in Q1 to Q4: {words}.", figure
     )
@@ -60,7 +60,7 @@ def shift_picture(survey: Survey, student: str) -> Picture | None:
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
             axes.set_title(one.arm)
-            axes.set_xlabel("points of all tokens")
+            axes.set_xlabel("change, % points of all tokens")
     words = "; ".join(
         f"{one.arm}: " + ", ".join(f"{visible(token)} {signed(change)}" for token, change in [*one.up[:3], *one.down[:3]]) for one in mine
     )

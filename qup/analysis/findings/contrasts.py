@@ -58,6 +58,8 @@ class Contrast:
     fault: str = ""
     """Why there is no estimate."""
     p_holm: float = math.nan
+    family: int = 0
+    """Comparisons that Holm's procedure corrects together."""
     detectable: float = math.nan
     """Smallest true difference found with 80 % power at the family's first Holm step."""
     needed: Needed | None = None
@@ -163,7 +165,7 @@ def adjusted(contrasts: Sequence[Contrast], margin: float) -> list[Contrast]:
             continue
         limit = detectable(one.design, first_step) if one.design.se > 0 else math.nan
         wanted = needed(one.total.value, one.design, margin, still_open) if p >= 0.05 and one.design.se > 0 else None
-        made.append(replace(one, p_holm=p, detectable=limit, needed=wanted))
+        made.append(replace(one, p_holm=p, family=len(known), detectable=limit, needed=wanted))
     return made
 
 
@@ -197,14 +199,14 @@ def baseline_of(group: Group, name: str) -> list[Run]:
 def planned(groups: Sequence[Group], bases: Sequence[Run], baseline: str, outcomes: Outcomes) -> list[Contrast]:
     """The study's planned contrasts: every arm against the baseline and against base, and style-aligned against refined.
 
-    Arms that select by score are compared in their own grid (frontier.py) and only against base here.
+    Selections from one pool are compared in their own grid (frontier.py) and only against base here.
     """
     made: list[Contrast] = []
     for group in groups:
         own_bases = [run for run in bases if run.student == group.student and run.arm.label == "base"]
         lead = baseline_of(group, baseline)
         for label, runs in group.arms.items():
-            if lead and label != lead[0].arm.label and not runs[0].arm.selects:
+            if lead and label != lead[0].arm.label and not (runs[0].arm.selects and len(selections(group, runs[0])) > 1):
                 made.append(contrast(group, label, runs, lead, "baseline", outcomes))
             if own_bases:
                 made.append(contrast(group, label, runs, own_bases, "base", outcomes))
@@ -212,6 +214,11 @@ def planned(groups: Sequence[Group], bases: Sequence[Run], baseline: str, outcom
             for refined in _refined_for(group, aligned):
                 made.append(contrast(group, aligned[0].arm.label, aligned, refined, "causal", outcomes))
     return made
+
+
+def selections(group: Group, run: Run) -> dict[str, list[Run]]:
+    """The arms of a group that select from the same pool as a run: the same stream, by the same Oracle."""
+    return {label: runs for label, runs in group.arms.items() if runs[0].arm.pool == run.arm.pool}
 
 
 def _of_kind(group: Group, kind: str) -> list[list[Run]]:

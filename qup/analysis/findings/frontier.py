@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qup.analysis.findings.contrasts import Contrast, Outcomes, adjusted, apart, contrast
+from qup.analysis.findings.contrasts import Contrast, Outcomes, adjusted, apart, contrast, selections
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.results.arms import Group, Run
 from qup.analysis.results.shelf import Shelf
@@ -60,12 +60,9 @@ def frontiers(groups: Sequence[Group], summarised: Sequence[Summary], outcomes: 
     """One for every student, setting and stream of which more than one selection was tried."""
     made = []
     for group in groups:
-        by_stream: dict[tuple[str, str], dict[str, list[Run]]] = {}
-        for label, runs in group.arms.items():
-            arm = runs[0].arm
-            asks = arm.refinement != "none" or "oracle" in arm.source
-            by_stream.setdefault((arm.stream, arm.oracle if asks else ""), {})[label] = runs
-        for arms in by_stream.values():
+        pools = {runs[0].arm.pool: runs[0] for runs in group.arms.values()}
+        for run in pools.values():
+            arms = selections(group, run)
             if any(runs[0].arm.selects for runs in arms.values()) and len(arms) > 1:
                 made.append(_frontier(group, arms, summarised, outcomes, shelf, margin))
     return made

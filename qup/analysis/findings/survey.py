@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 from qup.analysis.findings.contrasts import Contrast, adjusted, baseline_of, planned
 from qup.analysis.findings.frontier import Frontier, frontiers
+from qup.analysis.findings.setup import Line, setup
 from qup.analysis.findings.summaries import Summary, summaries
-from qup.analysis.findings.verdict import Verdict, causal_findings, findings, over_students, verdicts
+from qup.analysis.findings.verdict import Finding, Verdict, causal_findings, findings, over_students, verdicts
 from qup.analysis.results.arms import Group, Run, arrange, grouped
 from qup.analysis.results.browser import browse
 from qup.analysis.results.cells import Row, rows_of
+from qup.analysis.results.failures import Failure, failures
 from qup.analysis.results.mechanism import Curve, Segments, Shift, TokenTable, curve, one_of_each, segments, shift, token_table
 from qup.analysis.results.outcomes import Outcome, load_outcome
 from qup.analysis.results.provenance import Cost, Loss, Origin, costs, losses, origins, reached
@@ -67,11 +69,14 @@ class Survey:
     """A study, analysed."""
 
     study: Study
+    setup: list[Line]
     rows: list[Row]
     runs: list[Run]
     groups: list[Group]
     summaries: list[Summary]
     contrasts: list[Contrast]
+    standings: list[Finding]
+    """Every arm against the baseline, and every selection against its pool's random one."""
     verdicts: list[Verdict]
     over_students: str
     ties: list[Tie]
@@ -88,6 +93,7 @@ class Survey:
     origins: list[Origin]
     browser: list[dict[str, Any]]
     faults: list[str]
+    failures: list[Failure]
     reward: str
     baseline: str
     margin: float
@@ -133,17 +139,22 @@ def survey(study: Study, shelf: Shelf) -> Survey:
     bases = [run for run in runs if run.cell.is_base]
     contrasts = adjusted(planned(groups, bases, baseline, outcomes), margin)
     summarised = summaries(runs, outcomes, streams, shelf)
-    made = verdicts(findings(groups, contrasts, streams, reward, baseline, margin), causal_findings(groups, contrasts, streams, margin))
+    grids = frontiers(groups, summarised, outcomes, shelf, margin)
+    within = [one for grid in grids for one in grid.contrasts if one.other == grid.contrasts[0].other]
+    standings = findings(groups, [*contrasts, *within], streams, reward, margin)
+    made = verdicts(standings, causal_findings(groups, contrasts, streams, margin))
     looked_at = one_of_each(runs, MOST_STREAMS)
     tokens = _there(token_table(run, shelf) for run in looked_at)
     used = reached(study, shelf)
     survey = Survey(
         study=study,
+        setup=setup(runs, [artifact for artifact, _ in used.values()], shelf),
         rows=rows_of(study, shelf),
         runs=runs,
         groups=groups,
         summaries=summarised,
         contrasts=contrasts,
+        standings=standings,
         verdicts=made,
         over_students=over_students(made),
         ties=_ties(groups, summarised),
@@ -152,13 +163,14 @@ def survey(study: Study, shelf: Shelf) -> Survey:
         shifts=_shifts(tokens, baseline),
         curves=_there(curve(run, shelf) for run in runs),
         kept_at=_kept_at(runs, shelf),
-        frontiers=frontiers(groups, summarised, outcomes, shelf, margin),
+        frontiers=grids,
         axis=_axis(runs, summarised, contrasts, shelf),
         losses=losses(runs, outcomes, shelf),
         costs=costs(used),
         origins=origins(used),
         browser=browse(looked_at, streams, shelf, baseline),
         faults=[],
+        failures=failures(study, shelf),
         reward=reward,
         baseline=baseline,
         margin=margin,

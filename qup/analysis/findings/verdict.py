@@ -21,18 +21,23 @@ from qup.analysis.statistics.estimates import SEEDS_FOR_RECIPE, Estimate
 
 SHOWN, REVERSED, EQUAL, OPEN, NO_PREMISE, UNKNOWN = "shown", "reversed", "no difference", "undecided", "premise fails", "not measured"
 RESTORED, NOT_RESTORED = "restored", "not restored"
+TEACHES = {SHOWN: "worse", REVERSED: "better", EQUAL: "equally", OPEN: "undecided"}
+"""What an outcome of the total says of an arm by itself."""
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one Oracle arm."""
+    """How one arm stands against another, the baseline as a rule."""
 
     student: str
     setting: str
     arm: str
     baseline: str
     outcome: str
+    """The verdict on the paradox, of an Oracle arm against the baseline; "" for every other arm."""
+    teaches: str
+    """worse, better, equally or undecided; `not measured` where results are missing."""
     reward: Paired
     contrast: Contrast
 
@@ -86,18 +91,19 @@ def decide_causal(utility: Estimate | None, p_holm: float, log_ppl: Estimate | N
     return OPEN
 
 
-def findings(
-    groups: Sequence[Group], contrasts: Sequence[Contrast], streams: Streams, reward: str, baseline: str, margin: float
-) -> list[Finding]:
-    """The verdict on every Oracle arm that is compared with the baseline."""
+def findings(groups: Sequence[Group], contrasts: Sequence[Contrast], streams: Streams, reward: str, margin: float) -> list[Finding]:
+    """How every arm that is compared with the baseline, or with its pool's random selection, stands against it."""
     made = []
     for one in contrasts:
         group = next((group for group in groups if (group.student, group.setting.key) == (one.student, one.setting_key)), None)
-        if one.question != "baseline" or group is None or group.arms[one.arm][0].arm.kind not in ("refined", "synthesized"):
+        if one.question not in ("baseline", "reference") or group is None:
             continue
         difference = reward_difference(_stream_pairs(group.arms[one.arm], group.arms[one.other], streams), reward)
-        outcome = decide(None if difference.fault else difference.estimate, one.total, one.p_holm, margin)
-        made.append(Finding(one.student, one.setting, one.arm, one.other, outcome, difference, one))
+        outcome = ""
+        if one.question == "baseline" and group.arms[one.arm][0].arm.kind in ("refined", "synthesized"):
+            outcome = decide(None if difference.fault else difference.estimate, one.total, one.p_holm, margin)
+        taught = UNKNOWN if one.total is None else TEACHES[decide_utility(one.total, one.p_holm, margin)]
+        made.append(Finding(one.student, one.setting, one.arm, one.other, outcome, taught, difference, one))
     return made
 
 
@@ -144,7 +150,8 @@ class Verdict:
 
 
 def verdicts(found: Sequence[Finding], causal: Sequence[Causal]) -> list[Verdict]:
-    """One verdict a student; arms and settings that differ make it *mixed*."""
+    """One verdict a student that has Oracle arms; arms and settings that differ make it *mixed*."""
+    found = [one for one in found if one.outcome]
     students = list(dict.fromkeys([one.student for one in found] + [one.student for one in causal]))
     made = []
     for student in students:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from qup.analysis.findings.contrasts import Contrast
+from qup.analysis.findings.numbers import difference, joined, plain, points, probability
 from qup.analysis.findings.verdict import (
     EQUAL,
     NO_PREMISE,
@@ -18,52 +19,35 @@ from qup.analysis.findings.verdict import (
     Finding,
     Verdict,
 )
-from qup.analysis.statistics.estimates import SEEDS_FOR_RECIPE, Estimate
+from qup.analysis.statistics.estimates import SEEDS_FOR_RECIPE
 from qup.analysis.statistics.power import Needed
 
-MINUS, THIN = "−", "\u202f"
-"""A true minus sign, and the narrow space that parts thousands."""
+MIXED = "mixed"
+EXPLAINED = {
+    SHOWN: "the reward is higher and the total lower, p after Holm below 0.05.",
+    REVERSED: "the reward is higher and so is the total, p after Holm below 0.05.",
+    EQUAL: "the reward is higher, and the total is equal within the margin.",
+    OPEN: "p after Holm is 0.05 or more, and the difference is not shown to lie within the margin either.",
+    NO_PREMISE: "the paradox starts from a higher reward, and the reward is not shown to be higher here.",
+    MIXED: "arms or settings of this student have different verdicts.",
+    RESTORED: "keeping the student's style gives a higher total than refining freely, p after Holm below 0.05, and a lower perplexity.",
+    NOT_RESTORED: "keeping the student's style does not give a higher total than refining freely, or not a lower perplexity.",
+    UNKNOWN: "results are missing, or the arms cannot be compared.",
+}
+"""What each word of the rule means, in a sentence; `statistics.md` has the rule itself."""
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign; a true minus sign."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:+.{digits}f}".replace("-", MINUS)
-
-
-def plain(value: float | None, digits: int = 2) -> str:
-    """A number, an en dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if digits == 0 and abs(value) < 1e15:
-        return f"{value:,.0f}".replace(",", THIN).replace("-", MINUS)
-    return (f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}").replace("-", MINUS)
-
-
-def difference(one: Estimate | None, digits: int = 2) -> str:
-    """`−3.51 [−5.01, −2.00]`."""
-    if one is None or not math.isfinite(one.value):
+def tested(one: Contrast, digits: int = 1) -> str:
+    """A difference of totals with all that is known of it, each part called what it is."""
+    if one.total is None:
         return "not measured"
-    if not math.isfinite(one.low):
-        return signed(one.value, digits)
-    return f"{signed(one.value, digits)} [{signed(one.low, digits)}, {signed(one.high, digits)}]"
+    alone = " (95 % interval of this comparison alone)" if math.isfinite(one.total.low) else ""
+    return f"{points(one.total, digits)}{alone}, {corrected(one)}"
 
 
-def value(one: Estimate | None, digits: int = 2) -> str:
-    """`37.06 [35.1, 39.0]`."""
-    if one is None or not math.isfinite(one.value):
-        return "–"
-    if not math.isfinite(one.low):
-        return plain(one.value, digits)
-    return f"{plain(one.value, digits)} [{plain(one.low, digits)}, {plain(one.high, digits)}]"
-
-
-def probability(p: float) -> str:
-    """`p = 0.031`, `p < 0.001`."""
-    if not math.isfinite(p):
-        return "no p"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def corrected(one: Contrast) -> str:
+    """`p = 0.031 after Holm over 20 comparisons`."""
+    return f"{probability(one.p_holm)} after Holm over {one.family} comparison{'s' if one.family != 1 else ''}"
 
 
 def what_decides(wanted: Needed | None, seeds: int) -> str:
@@ -90,24 +74,22 @@ _WORDS = {
     EQUAL: "higher reward, equal utility within the margin",
     OPEN: "higher reward, utility undecided",
     NO_PREMISE: "reward is not shown to be higher, so the paradox has no premise here",
-    UNKNOWN: "not measured yet",
 }
+_TAUGHT = {"worse": "teaches worse", "better": "teaches better", "equally": "teaches equally within the margin", "undecided": "undecided"}
 
 
 def finding(one: Finding) -> str:
-    """One Oracle arm against the baseline."""
-    total = one.contrast.total
-    if one.outcome == UNKNOWN:
+    """One arm against the baseline."""
+    if one.contrast.total is None or one.outcome == UNKNOWN:
         why = one.contrast.fault or one.reward.fault or "results are missing"
         return f"{one.arm} against {one.baseline}: not measured ({why})."
     lower = one.outcome == NO_PREMISE and one.reward.estimate.high < 0
-    said = "reward is lower, so the paradox has no premise here" if lower else _WORDS[one.outcome]
-    text = (
-        f"{one.arm} against {one.baseline}: {said}; reward {difference(one.reward.estimate)}, "
-        f"total {difference(total)} points ({probability(one.contrast.p_holm)} after Holm)"
-    )
-    if one.outcome == OPEN and total is not None:
-        text += f"; {what_decides(one.contrast.needed, total.seeds)}"
+    said = "reward is lower, so the paradox has no premise here" if lower else _WORDS.get(one.outcome) or _TAUGHT[one.teaches]
+    reward = "" if one.reward.fault else f"reward {difference(one.reward.estimate)} (95 % interval), "
+    text = f"{one.arm} against {one.baseline}: {said}; {reward}total {tested(one.contrast)}"
+    if OPEN in (one.outcome, one.teaches):
+        decides = what_decides(one.contrast.needed, one.contrast.total.seeds)
+        text += f"; {decides}" if decides else ""
     return text + "."
 
 
@@ -119,17 +101,24 @@ def causal(one: Causal) -> str:
     said = {RESTORED: "utility is restored", NOT_RESTORED: "utility is not restored", OPEN: "undecided whether utility is restored"}[
         one.outcome
     ]
-    ratio = one.perplexity.estimate
-    text = (
-        f"{one.arm} against {one.refined}: {said}; total {difference(one.contrast.total)} points "
-        f"({probability(one.contrast.p_holm)} after Holm), perplexity × {plain(math.exp(min(ratio.value, 700)))}"
-    )
+    text = f"{one.arm} against {one.refined}: {said}; total {tested(one.contrast)}, perplexity × {_ratio(one)}"
     if one.outcome == OPEN and one.contrast.total is not None:
         decides = what_decides(one.contrast.needed, one.contrast.total.seeds)
         text += f"; {decides}" if decides else ""
     if one.baseline is not None and one.baseline.total is not None:
-        text += f". Against {one.baseline.other}: {difference(one.baseline.total)} points ({_beside(one.baseline_outcome)})"
+        text += f". Against {one.baseline.other}: {points(one.baseline.total)} ({_beside(one.baseline_outcome)})"
     return text + "."
+
+
+def causal_brief(one: Causal) -> str:
+    """Style-aligned against refined in a few words."""
+    if one.outcome == UNKNOWN:
+        return f"{one.arm} minus {one.refined}: not measured"
+    return f"{one.arm} minus {one.refined}: {points(one.contrast.total)}, {corrected(one.contrast)}, perplexity × {_ratio(one)}"
+
+
+def _ratio(one: Causal) -> str:
+    return plain(math.exp(min(one.perplexity.estimate.value, 700)))
 
 
 def _beside(outcome: str) -> str:
@@ -142,30 +131,30 @@ def headline(one: Verdict) -> str:
         return "No Oracle arm is compared with the baseline, so the paradox is not tested here."
     arms = list(dict.fromkeys(finding.arm for finding in one.findings))
     baseline = one.findings[0].baseline
-    joined = _join(arms)
+    named = joined(arms)
     settings = list(dict.fromkeys(finding.setting for finding in one.findings))
     under = (
-        f", under {_join(settings)} alike" if len(settings) == 2 else f", under all {len(settings)} settings" if len(settings) > 2 else ""
+        f", under {joined(settings)} alike" if len(settings) == 2 else f", under all {len(settings)} settings" if len(settings) > 2 else ""
     )
     many = len(arms) > 1
     score, teach, they = ("score", "teach", "they") if many else ("scores", "teaches", "it")
     match one.outcome:
         case "shown":
-            text = f"The paradox is shown: {joined} {score} higher than {baseline} and {teach} worse{under}."
+            text = f"The paradox is shown: {named} {score} higher than {baseline} and {teach} worse{under}."
         case "reversed":
-            text = f"The reverse of the paradox: {joined} {score} higher than {baseline} and {teach} better{under}."
+            text = f"The reverse of the paradox: {named} {score} higher than {baseline} and {teach} better{under}."
         case "no difference":
-            text = f"No paradox: {joined} {score} higher than {baseline} and {teach} equally well{under}."
+            text = f"No paradox: {named} {score} higher than {baseline} and {teach} equally well{under}."
         case "undecided":
-            text = f"Undecided: {joined} {score} higher than {baseline}; whether {they} {teach} better or worse is not settled{under}."
+            text = f"Undecided: {named} {score} higher than {baseline}; whether {they} {teach} better or worse is not settled{under}."
         case "premise fails":
             lower = all(finding.reward.estimate.high < 0 for finding in one.findings)
             said = f"{score} lower" if lower else f"{'are' if many else 'is'} not shown to score higher"
-            text = f"The premise fails: {joined} {said} than {baseline}{under}."
+            text = f"The paradox cannot show here, for its premise fails: {named} {said} than {baseline}{under}."
         case "mixed":
-            text = f"Mixed against {baseline}: {_mixed(one)}."
+            text = f"The paradox against {baseline}: {_mixed(one)}."
         case _:
-            return "Not measured yet: results are missing."
+            return "The paradox is not measured yet: results are missing."
     return text
 
 
@@ -191,19 +180,7 @@ def _mixed(one: Verdict) -> str:
         if name not in names:
             names.append(name)
     order = (SHOWN, REVERSED, EQUAL, NO_PREMISE, OPEN, UNKNOWN)
-    return "; ".join(f"{outcome} for {_join(by_outcome[outcome])}" for outcome in order if outcome in by_outcome)
-
-
-def _join(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def causal_brief(one: Causal) -> str:
-    """Style-aligned against refined in a few words."""
-    if one.outcome == UNKNOWN:
-        return f"{one.arm} − {one.refined}: not measured"
-    ratio = one.perplexity.estimate
-    return f"{one.arm} − {one.refined}: total {difference(one.contrast.total, 1)}, perplexity × {plain(math.exp(min(ratio.value, 700)))}"
+    return "; ".join(f"{outcome} for {joined(by_outcome[outcome])}" for outcome in order if outcome in by_outcome)
 
 
 def against_base(one: Contrast) -> str:

@@ -59,6 +59,11 @@ class Arm:
         return known.get((self.source, self.refinement), "other")
 
     @property
+    def pool(self) -> tuple[str, str]:
+        """What it selects from: the stream, and the Oracle where one is asked."""
+        return self.stream, self.oracle if self.refinement != "none" or "oracle" in self.source else ""
+
+    @property
     def selects(self) -> bool:
         """Whether the stream is chosen by anything but chance."""
         return self.selection not in ("", "random")
@@ -156,7 +161,7 @@ def _labels(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]], prefixes:
         label = stem(cell)
         paths = [path for path in flat if path.startswith(prefixes) and _counts(path) and path not in without]
         told = [path for path in paths if len({json.dumps(other.get(path), default=str) for other in alike}) > 1]
-        made.append(" ".join([label, *(f"{_short(path)}={_text(flat[path])}" for path in told)]))
+        made.append(" ".join([label, *(f"{_short(path)}={brief(flat[path])}" for path in told)]))
     seen: dict[str, dict[str, int]] = {}
     for label, identity in zip(made, identities, strict=True):
         seen.setdefault(label, {}).setdefault(identity, len(seen.get(label, {})))
@@ -181,7 +186,7 @@ def _arms(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]], students: S
             told = [path for path in told if path == "model.template" and str(cell.get(path)) not in own]
         if "oracle.name" in told and "oracle.model" in told:
             told.remove("oracle.model")
-        extras = " ".join(f"{_short(path)}={_text(flat.get(path))}" for path in told)
+        extras = " ".join(f"{_short(path)}={brief(flat.get(path))}" for path in told)
         made.append(replace(arm, label=f"{arm.label} {extras}".strip()))
     return made
 
@@ -194,7 +199,7 @@ def _arm(cell: Cell) -> Arm:
     reward = cell.get("selection.reward") if selection in ("reward", "joint", "pareto") else None
     source, refinement = str(cell.get("source.name", "")), str(cell.get("refinement.name", ""))
     stream = str(cell.get("stream.name") or f"{source}.{refinement}")
-    label = stream if selection == "random" else f"{stream} · {selection}" + (f" λ={_text(weight)}" if weight is not None else "")
+    label = stream if selection == "random" else f"{stream} · {selection}" + (f" λ={brief(weight)}" if weight is not None else "")
     return Arm(label, stream, source, refinement, selection, weight, reward, str(cell.get("oracle.name", "")))
 
 
@@ -216,7 +221,7 @@ def _told_apart(settings: list[Setting], cells: Sequence[Cell], flats: Sequence[
         alike = [other for other, same in zip(flats, settings, strict=True) if same.objective == setting.objective]
         paths = [path for path in flat if path.startswith(("trainer.", "evaluation.")) and _counts(path) and path != "trainer.objective"]
         told = [path for path in paths if len({json.dumps(other.get(path), default=str) for other in alike}) > 1]
-        extras = " ".join(f"{_short(path)} {_text(flat[path])}" for path in told)
+        extras = " ".join(f"{_short(path)} {brief(flat[path])}" for path in told)
         made.append(replace(setting, label=f"{setting.label} {extras}".strip()))
     return made
 
@@ -267,7 +272,8 @@ def _short(path: str) -> str:
     return _SHORT.get(path, path.rpartition(".")[2])
 
 
-def _text(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A setting's value in a label: `5e-5`, not `5e-05`."""
     return re.sub(r"e([+-])0+", r"e\1", f"{value:g}").replace("e+", "e") if isinstance(value, float) else str(value)
 
 

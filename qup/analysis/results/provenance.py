@@ -27,6 +27,8 @@ class Origin:
     code: str
     host: str
     seconds: float
+    finished: float
+    """Seconds since 1970; NaN where the manifest does not say."""
     gpus: float
     usd: float
     bytes: int
@@ -86,6 +88,7 @@ def origins(used: Mapping[tuple[str, str], tuple[Artifact, tuple[str, ...]]]) ->
                 str(manifest.get("code", "")),
                 str(manifest.get("host", "")),
                 _zero(manifest.get("seconds")),
+                number(manifest.get("finished")),
                 _gpus(manifest),
                 _usd(artifact),
                 artifact.size,

@@ -50,7 +50,8 @@ def costs_table(survey: Survey) -> Table:
             )
         )
     names = ("stage", "results", "hours", "gpu_hours", "usd", "requests", "input_tokens", "output_tokens", "megabytes")
-    columns = tuple(Column(name.replace("_", " "), (name,), name != "stage") for name in names)
+    headings = {"gpu_hours": "GPU-hours", "usd": "US dollars", "requests": "Oracle requests", "megabytes": "MB"}
+    columns = tuple(Column(headings.get(name, name.replace("_", " ")), (name,), name != "stage") for name in names)
     return Table("costs", "Cost by stage; what was adopted from an equal result cost nothing again.", columns, tuple(rows))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+from qup.analysis.findings.numbers import difference, probability
 from qup.analysis.findings.survey import Survey
-from qup.analysis.findings.wording import against_base, difference, probability
+from qup.analysis.findings.wording import against_base
 from qup.analysis.tables.table import Column, Entry, Table, differed, figure, measured, three, word
+
+_TOTAL = "total, %"
 
 
 def arms_table(survey: Survey) -> Table:
@@ -19,14 +22,14 @@ def arms_table(survey: Survey) -> Table:
         Column("setting", ("setting",), False),
         Column("seeds", ("seeds",)),
     ]
-    columns += [Column("total", three("total")), Column(f"Δ {survey.baseline}", (*three("to_baseline"), "to_baseline_p_holm"))]
-    columns += [Column("Δ base", (*three("to_base"), "to_base_p_holm")), Column("against base", ("against_base",), False)]
+    columns += [Column(_TOTAL, three("total")), Column(f"minus {survey.baseline}, points", (*three("to_baseline"), "to_baseline_p_holm"))]
+    columns += [Column("minus untuned, points", (*three("to_base"), "to_base_p_holm")), Column("against untuned", ("against_base",), False)]
     columns += [Column(f"reward {name}", three(f"reward_{name}")) for name in rewards]
-    columns += [Column("perplexity", three("ppl")), Column("RSR", ("rank_surprisal",)), Column("retention", three("retention"))]
-    columns += [Column("edited", ("edit_distance",)), Column("trace tokens", ("mean_tokens",)), Column("examples", ("n_train",))]
+    columns += [Column("perplexity", three("ppl")), Column("RSR", ("rank_surprisal",)), Column("retention, 1 to 5", three("retention"))]
+    columns += [Column("edited, share", ("edit_distance",)), Column("trace tokens", ("mean_tokens",)), Column("examples", ("n_train",))]
     if selecting:
-        columns.append(Column("not random", ("share_not_random",)))
-    columns.append(Column("pooled", three("total_pooled")))
+        columns.append(Column("not random, share", ("share_not_random",)))
+    columns.append(Column("pooled, %", three("total_pooled")))
     rows = []
     for student in survey.students:
         mine = survey.of(student)
@@ -49,10 +52,14 @@ def arms_table(survey: Survey) -> Table:
     kept = [
         index
         for index, column in enumerate(columns)
-        if column.heading in ("student", "arm", "setting", "total") or any(row[index].shown for row in rows)
+        if column.heading in ("student", "arm", "setting", _TOTAL) or any(row[index].shown for row in rows)
     ]
-    caption = "Intervals are 95 %; differences are paired on the same problems, p by Holm over the study's planned contrasts. Bold: highest total of its student, and p below 0.05. Edited: mean share of tokens that a refinement changes."
+    caption = f"Brackets hold the 95 % interval of that number alone; differences are paired on the same problems, and their p is after Holm over the study's {_family(survey)} planned comparisons. Bold: highest total of its student, and p below 0.05. Edited: mean share of tokens that a refinement changes."
     return Table("arms", caption, tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows))
+
+
+def _family(survey: Survey) -> int:
+    return max((one.family for one in survey.contrasts), default=0)
 
 
 def contrasts_table(survey: Survey) -> Table:
@@ -78,12 +85,10 @@ def contrasts_table(survey: Survey) -> Table:
         )
     columns = (
         Column("student", ("student",), False), Column("setting", ("setting",), False), Column("arm", ("arm",), False), Column("minus", ("minus",), False),
-        Column("Δ total", three("total")), Column("p", ("p",)), Column("p after Holm", ("p_holm",)), Column("Δ pooled", ("pooled",)),
-        Column("detectable", ("detectable",)), Column("df", ("df",)),
+        Column("total, points [95 % alone]", three("total")), Column("p alone", ("p",)), Column(f"p after Holm over {_family(survey)}", ("p_holm",)), Column("pooled, points", ("pooled",)),
+        Column("detectable, points", ("detectable",)), Column("df", ("df",)),
     )  # fmt: skip
-    caption = (
-        "Planned contrasts of the total, one family. Detectable: the smallest true difference found with 80 % power at Holm's first step."
-    )
+    caption = "Planned comparisons of the total, one family. Intervals are of that comparison alone. Detectable: the smallest true difference found with 80 % power at Holm's first step."
     return Table("contrasts", caption, columns, tuple(rows))
 
 
@@ -108,10 +113,10 @@ def benchmarks_table(survey: Survey) -> Table:
             rows.append(tuple(row))
     columns = [Column("student", ("student",), False), Column("arm", ("arm",), False), Column("setting", ("setting",), False)]
     for name in survey.benchmarks:
-        columns += [Column(name, three(name)), Column(f"Δ {name}", three(f"{name}_to_baseline"))]
+        columns += [Column(f"{name}, %", three(name)), Column(f"minus {survey.baseline}, points", three(f"{name}_to_baseline"))]
     return Table(
         "benchmarks",
-        "Each benchmark by itself, and its paired difference to the baseline: exploratory, without correction.",
+        "Each benchmark by itself, and its paired difference to the baseline, 95 % intervals: exploratory, without correction.",
         tuple(columns),
         tuple(rows),
     )

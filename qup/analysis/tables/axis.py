@@ -23,12 +23,12 @@ def axis_table(survey: Survey) -> Table:
         Column("student", ("student",), False),
         Column("setting", ("setting",), False),
         Column(axis, (axis,)),
-        Column("untuned", three("base")),
+        Column("untuned, %", three("base")),
     ]
-    columns += [Column(f"untuned, {name.removeprefix('base ')}", three(name.replace(" ", "_"))) for name in prompted]
+    columns += [Column(f"untuned, {name.removeprefix('base ')}, %", three(name.replace(" ", "_"))) for name in prompted]
     columns += [
         Column("solvable problems", ("n_solvable",)),
-        *[Column(f"Δ {arm}", (*three(f"{arm}_to_baseline"), f"{arm}_p_holm")) for arm in arms],
+        *[Column(f"{arm}, points", (*three(f"{arm}_to_baseline"), f"{arm}_p_holm")) for arm in arms],
     ]
-    columns.append(Column("detectable", ("detectable",)))
+    columns.append(Column("detectable, points", ("detectable",)))
     return Table("axis", f"Along {axis}: differences to {survey.baseline}, and what the study could detect.", tuple(columns), tuple(rows))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from qup.analysis.findings.numbers import probability, signed
 from qup.analysis.findings.survey import Survey
-from qup.analysis.findings.wording import probability, signed
 from qup.analysis.tables.table import Column, Entry, Table, figure, word
 
 

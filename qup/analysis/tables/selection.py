@@ -24,10 +24,10 @@ def selection_table(survey: Survey, one: Frontier) -> Table:
             *[differed(one.contrast(point.arm, other)) for other in references],
         ]
         rows.append(tuple(row))
-    columns = [Column("selection", ("selection",), False), Column("not random", ("share_not_random",))]
-    columns += [Column(f"{name} ({'used' if name == one.used_reward else 'not used'})", three(f"reward_{name}")) for name in rewards]
-    columns += [Column("NLL a token", ("nll",)), Column("total", three("total"))]
-    columns += [Column(f"Δ {other}", (*three(f"to_{other}"), f"to_{other}_p_holm")) for other in references]
+    columns = [Column("selection", ("selection",), False), Column("not random, share", ("share_not_random",))]
+    columns += [Column(f"reward {name} ({'used' if name == one.used_reward else 'not used'})", three(f"reward_{name}")) for name in rewards]
+    columns += [Column("NLL, nats a token", ("nll",)), Column("total, %", three("total"))]
+    columns += [Column(f"minus {other}, points", (*three(f"to_{other}"), f"to_{other}_p_holm")) for other in references]
     name = f"selection_{one.student}_{one.setting}_{one.stream}"
     return Table(
         name, f"{one.student}, {one.setting}, {one.stream}: every selection, Holm over this grid.", tuple(columns), tuple(rows), one.student

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qup.analysis.findings.contrasts import Contrast
-from qup.analysis.findings.wording import difference, plain, probability, value
+from qup.analysis.findings.numbers import difference, plain, probability, value
 from qup.analysis.results.cells import text
 from qup.analysis.statistics.estimates import Estimate
 
@@ -101,7 +101,7 @@ def differed(one: Contrast | None) -> Entry:
     """A paired difference with its interval and Holm's p."""
     if one is None or one.total is None:
         return Entry("", (None, None, None, None))
-    shown = f"{difference(one.total)} {probability(one.p_holm)}"
+    shown = f"{difference(one.total)} {probability(one.p_holm)} Holm"
     return Entry(shown, (one.total.value, one.total.low, one.total.high, one.p_holm), strong=one.p_holm < 0.05)
 
 

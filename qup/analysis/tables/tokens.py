@@ -27,7 +27,8 @@ def tokens_table(survey: Survey) -> Table:
                     (word(one.student), word(one.arm, one.arm), figure(q, 0), figure(rank, 0), word(repr(token.token)[1:-1]), figure(token.loss_share, 4), figure(token.frequency, 4), figure(token.mean_nll, 3))
                 )  # fmt: skip
     names = ("student", "arm", "quarter", "rank", "token", "loss_share", "frequency", "mean_nll")
-    columns = tuple(Column(name.replace("_", " "), (name,), name not in ("student", "arm", "token")) for name in names)
+    units = {"loss_share": "share of the loss", "frequency": "share of the tokens", "mean_nll": "mean NLL, nats"}
+    columns = tuple(Column(units.get(name, name), (name,), name not in ("student", "arm", "token")) for name in names)
     return Table("tokens", "The tokens that carry the loss in each quarter.", columns, tuple(rows))
 
 
@@ -39,7 +40,7 @@ def shifts_table(survey: Survey) -> Table:
             rows.append(
                 (word(one.student), word(one.arm, one.arm), word(repr(token)[1:-1]), figure(change, 3), figure(100 * one.distance, 2))
             )
-    columns = (Column("student", ("student",), False), Column("arm", ("arm",), False), Column("token", ("token",), False), Column("points", ("points",)), Column("all changes, %", ("distance",)))  # fmt: skip
+    columns = (Column("student", ("student",), False), Column("arm", ("arm",), False), Column("token", ("token",), False), Column("change, % points", ("points",)), Column("all changes, %", ("distance",)))  # fmt: skip
     return Table(
         "token_shift",
         "Tokens whose share changes most against the baseline's stream, in percent points of all tokens.",

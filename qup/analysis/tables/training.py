@@ -23,18 +23,10 @@ def training_table(survey: Survey) -> Table:
                 figure(excess.get((one.student, one.setting, one.arm)), 3),
             )
         )  # fmt: skip
-    names = (
-        "student",
-        "arm",
-        "setting",
-        "steps",
-        "train_tokens",
-        "trace_tokens",
-        "share_truncated",
-        "train_nll_first",
-        "train_nll_last",
-        "adaptation_cost",
-    )
-    columns = tuple(Column(name.replace("_", " "), (name,), name not in ("student", "arm", "setting")) for name in names)
-    caption = "Training. NLL in nats a token over the first and last 5 % of steps; adaptation cost is the mean NLL above its end level. Trace length confounds all of these."
+    columns = (
+        Column("student", ("student",), False), Column("arm", ("arm",), False), Column("setting", ("setting",), False), Column("steps", ("steps",)),
+        Column("tokens trained on", ("train_tokens",)), Column("tokens a trace", ("trace_tokens",)), Column("cut, share", ("share_truncated",)),
+        Column("NLL at first, nats", ("train_nll_first",)), Column("NLL at last, nats", ("train_nll_last",)), Column("adaptation cost, nats", ("adaptation_cost",)),
+    )  # fmt: skip
+    caption = "Training. NLL is a mean a token, over the first and last 5 % of steps; adaptation cost is the mean NLL above its end level. Trace length confounds all of these."
     return Table("training", caption, columns, tuple(rows))

@@ -93,7 +93,7 @@ def test_a_planted_paradox_is_shown_and_named(tmp_path) -> None:
 def test_arms_that_differ_are_mixed_and_both_named(tmp_path) -> None:
     cells = lab_cells(objectives=("sft",), students=(("lab_foreign", 0.0),), benchmarks={"a": 400, "b": 400})
     found = surveyed(tmp_path, World(cells, skills={"slm_rft": 0.0, "oracle_refined": 1.5, "oracle_synthesized": -1.5}))
-    assert headline(found.verdicts[0]) == "Mixed against slm_rft: shown for oracle_synthesized; reversed for oracle_refined."
+    assert headline(found.verdicts[0]) == "The paradox against slm_rft: shown for oracle_synthesized; reversed for oracle_refined."
 
 
 def test_a_premise_that_fails_is_told_by_how_it_fails(tmp_path) -> None:

@@ -10,17 +10,38 @@
     store.set(root.dataset.theme);
   });
 
+  const row = document.querySelector("nav .row"), steps = [...document.querySelectorAll("nav .step")];
   const links = new Map([...document.querySelectorAll("nav a")].map(a => [a.hash.slice(1), a]));
   if ("IntersectionObserver" in window) {
     const watch = new IntersectionObserver(entries => {
       for (const entry of entries) if (entry.isIntersecting) {
         links.forEach(a => a.removeAttribute("aria-current"));
         const link = links.get(entry.target.id);
-        if (link) link.setAttribute("aria-current", "true");
+        if (link) {
+          link.setAttribute("aria-current", "true");
+          if (link.offsetLeft < row.scrollLeft || link.offsetLeft + link.offsetWidth > row.scrollLeft + row.clientWidth) row.scrollLeft = link.offsetLeft - 40;
+        }
       }
     }, { rootMargin: "-15% 0px -75% 0px" });
     document.querySelectorAll("main > section").forEach(section => watch.observe(section));
   }
+
+  const more = () => {
+    const before = row.scrollLeft > 2, after = row.scrollLeft + row.clientWidth < row.scrollWidth - 2;
+    row.classList.toggle("before", before);
+    row.classList.toggle("after", after);
+    steps.forEach(one => { one.hidden = !(before || after); one.disabled = one.dataset.by < 0 ? !before : !after; });
+  };
+  steps.forEach(one => one.addEventListener("click", () => row.scrollBy({ left: one.dataset.by * row.clientWidth * 0.7, behavior: "smooth" })));
+  row.addEventListener("scroll", more, { passive: true });
+  addEventListener("resize", more);
+  more();
+
+  const folded = () => [...document.querySelectorAll("details.fold, details.faults, details.setup")].filter(one => !one.open);
+  let opened = [];
+  addEventListener("beforeprint", () => { opened = folded(); opened.forEach(one => { one.open = true; }); });
+  addEventListener("afterprint", () => opened.forEach(one => { one.open = false; }));
+  if (matchMedia("(max-width: 640px)").matches) document.querySelector("details.setup").open = false;
 
   for (const table of document.querySelectorAll("table.data")) {
     const body = table.tBodies[0];
@@ -60,8 +81,10 @@
     streams.replaceChildren(...problem.traces.map(trace => {
       const box = make("article", "stream");
       box.style.setProperty("--a", current().colours[trace.arm] || "var(--muted)");
-      box.append(make("h4", "", trace.arm));
-      const rewards = Object.entries(trace.rewards).map(([name, score]) => `${name} ${score === null ? "none" : score.toFixed(2)}`);
+      const head = make("h4", "");
+      head.append(make("span", "dot", current().glyphs[trace.arm] || ""), trace.arm);
+      box.append(head);
+      const rewards = Object.entries(trace.rewards).map(([name, score]) => `reward ${name} ${score === null ? "none" : score.toFixed(2)}`);
       const facts = [trace.correct ? "correct" : "wrong", ...(trace.status && trace.status !== "ok" ? [trace.status] : []), ...rewards, ...(trace.ppl ? [`perplexity ${trace.ppl}`] : []), `${trace.tokens.length + trace.cut} tokens`];
       box.append(make("p", "facts", facts.join(" · ")));
       const text = make("div", "trace");
