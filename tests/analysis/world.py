@@ -231,6 +231,7 @@ def _make_stream(out: Path, node: Node, world: World, config: Config, rng: np.ra
     columns = {
         "problem_id": _ids(world), "pool": ["student"] * n, "candidate": [0] * n, "question": [f"What is {i} & <i>more</i>?" for i in range(n)],
         "text": texts, "correct": [True] * n, "status": ["ok"] * n, "random_candidate": ["student/0"] * n, "n_eligible": [3] * n,
+        "teacher": [""] * n, "weight": [1.0] * n, "turns": [None] * n,
     }  # fmt: skip
     save_table(out, "stream", pa.table(columns, schema=STREAM))
     share = 0.0 if config.selection.name == "random" else 0.6
