@@ -16,11 +16,13 @@ from qup.oracle.chat import ChatBackend
 from qup.oracle.completions import Reply
 from qup.oracle.faults import Broken, Hopeless, Rejected
 from qup.serving.command import count_gpus
-from qup.serving.facts import note
+from qup.serving.facts import note, noted
 from qup.serving.http import fetch_json
 from qup.serving.models import served
 from qup.serving.server import Server
 
+LEAST_TOKENS = 64
+"""An answer with fewer tokens than that left to it is not asked for."""
 LOOK_S = 20.0
 """Longest wait for a running server's word on what it serves."""
 
@@ -37,6 +39,7 @@ class ServedBackend(ChatBackend):
         super().__init__(oracle, oracle.base_url, identity)
         self._vllm, self._work, self._gpus, self._stopping, self._log = vllm, work, gpus, stopping, log
         self._server: Server | None = None
+        self._clamped = 0
         self._mending = asyncio.Lock()
         if oracle.base_url is None:
             self.where = f"vLLM serving {oracle.path or oracle.model}"
@@ -57,18 +60,47 @@ class ServedBackend(ChatBackend):
 
     async def send(self, request: Request) -> Reply:
         server = self._server
-        if server is None:
-            return await super().send(request)
+        if server is not None:
+            request = replace(request, body={**request.body, "model": server.model})
         try:
-            return await super().send(replace(request, body={**request.body, "model": server.model}))
+            return await self._within(request)
         except Broken as error:
-            if not error.replied or error.status == "500":
+            if server is not None and (not error.replied or error.status == "500"):
                 await self._mend(server)
             raise
         except Rejected as error:
             raise self._by_name(error) from None
 
+    async def _within(self, request: Request) -> Reply:
+        """The answer, cut to what the prompt leaves of the model's positions where `oracle.max_tokens` is more than that."""
+        try:
+            return await super().send(request)
+        except Rejected as error:
+            left = await self._left(request) if error.status == "too_long" else 0
+            if left < LEAST_TOKENS:
+                raise
+        self._clamped += 1
+        name = next(name for name in ("max_tokens", "max_completion_tokens") if name in request.body)
+        return await super().send(replace(request, body={**request.body, name: left}))
+
+    async def _left(self, request: Request) -> int:
+        """Positions that a prompt leaves, by the server's own tokenizer; 0 where it doesn't tell."""
+        asked = {name: request.body[name] for name in ("model", "messages")}
+        url = str(self._base_url).rstrip("/").removesuffix("/v1")
+        try:
+            told = await asyncio.to_thread(fetch_json, f"{url}/tokenize", asked, key=self._key or None, timeout_s=LOOK_S)
+            return int(told["max_model_len"]) - int(told["count"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return 0
+
     async def close(self) -> None:
+        if self._clamped:
+            note(self._work, noted(self._work).get("served", {}) | {"clamped": self._clamped})
+            self._log.warning(
+                "%d answers had less than oracle.max_tokens=%d tokens left of the model's positions and were cut to them",
+                self._clamped,
+                self._oracle.max_tokens,
+            )
         await super().close()
         if self._server is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._server.close)

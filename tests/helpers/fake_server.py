@@ -43,6 +43,8 @@ class Behaviour:
     """Whether it serves a base model, and refuses to chat."""
     stalled: bool = False
     """Its engine makes no token, while the server answers."""
+    positions: int = 0
+    """Positions of the model, a word of a prompt taking one; more than that is refused as vLLM does. 0: no end."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     dies_at: int = 0
     """Number of the completion at which the process exits; 0: never."""
@@ -135,6 +137,11 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200, {"data": pooled})
         if self.how.no_template and "messages" in body:
             return self._send(400, {"error": {"message": NO_TEMPLATE}})
+        words = sum(len(message["content"].split()) for message in body.get("messages", ()))
+        if self.path == "/tokenize":
+            return self._send(200, {"count": words, "max_model_len": self.how.positions, "tokens": []})
+        if self.how.positions and words + body["max_tokens"] > self.how.positions:
+            return self._send(400, {"error": {"message": f"This model's maximum context length is {self.how.positions} tokens."}})
         if body["max_tokens"] < 0:
             return self._send(400, {"error": {"message": "max_tokens must be at least 1"}})
         if not self.how.greedy_n and body.get("n", 1) > 1 and body.get("temperature") == 0:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.oracle_server import books, serving
 from qup.config.schema import Oracle, Vllm
 from qup.errors import InputError, Interrupted
-from qup.oracle import OracleClient, open_oracle, sender
+from qup.oracle import Ask, OracleClient, open_oracle, sender
 from qup.oracle.served import ServedBackend
 from qup.serving.facts import noted
 from tests.helpers import fake_vllm
@@ -154,3 +154,17 @@ def test_a_base_model_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     said = pytest.raises(InputError, match=r"oracle.model=some/model: has no chat template, so it is a base model")
     with open_oracle(ORACLE, tmp_path, vllm=Vllm(command=str(environment))) as client, said:
         list(client.ask(asks(1)))
+
+
+def test_an_answer_is_cut_to_what_the_prompt_leaves_and_counted(tmp_path: Path) -> None:
+    """Else long problems drop out of every arm."""
+    how = Behaviour(models=("some/model",), positions=100)
+    short, long, hopeless = ([{"role": "user", "content": "word " * words}] for words in (10, 30, 90))
+    questions = [Ask(name, "refine", messages) for name, messages in (("short", short), ("long", long), ("hopeless", hopeless))]
+    oracle = dataclasses.replace(ORACLE, max_tokens=80)
+    with fake_serving(how) as url, open_oracle(dataclasses.replace(oracle, base_url=url), tmp_path, ledger=tmp_path / "ledger") as client:
+        answers = {ask.id: answer for ask, answer in client.ask(questions)}
+    assert {name: answer.finish for name, answer in answers.items()} == {"short": "stop", "long": "stop", "hopeless": "error"}
+    chats = [body["max_tokens"] for body in how.requests if "max_tokens" in body]
+    assert sorted(chats) == [70, 80, 80, 80]
+    assert noted(tmp_path / "ledger")["served"]["clamped"] == 1
