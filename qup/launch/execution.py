@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import resource
+import secrets
 import shutil
 import sys
 import time
@@ -16,7 +18,7 @@ from typing import Any
 
 from qup.config.fingerprint import digest, fields
 from qup.errors import Interrupted, QupError, StoreError
-from qup.launch.code import code_digest
+from qup.launch.code import stage_code
 from qup.launch.job import Job
 from qup.pipeline.context import Context
 from qup.pipeline.kinds import KINDS
@@ -57,7 +59,7 @@ def record_of(job: Job, inputs: dict[str, Artifact]) -> Record:
         key=job.ref.key,
         fields=view_fields,
         inputs={name: {"stage": artifact.stage, "key": artifact.key, "digest": artifact.digest} for name, artifact in needed.items()},
-        code=code_digest(kind.module),
+        code=stage_code(kind.name, job.store),
         identity=digest([kind.name, kind.version, view_fields, {name: artifact.digest for name, artifact in needed.items()}]),
         study=job.study,
     )
@@ -82,9 +84,9 @@ def execute(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> str:
         raise Interrupted("asked to stop while another process held the claim")
     lease.watch()
     try:
-        twin = None if job.replace else store.find(job.ref.kind, record.identity)
-        if twin is not None and not twin.pruned and store.adopt(twin, record, lease) is not None:
-            log.info("adopted %s/%s: equal work", twin.stage, twin.key)
+        equal = None if job.replace else store.find(job.ref.kind, record.identity)
+        if equal is not None and not equal.pruned and _may_adopt(job, equal, record, log) and store.adopt(equal, record, lease) is not None:
+            log.info("adopted %s/%s: equal work", equal.stage, equal.key)
             return "adopted"
         _compute(store, job, inputs, record, lease, stopping, log)
         return "ran"
@@ -92,12 +94,22 @@ def execute(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> str:
         lease.release()
 
 
+def _may_adopt(job: Job, equal: Artifact, record: Record, log: logging.Logger) -> bool:
+    if equal.manifest["code"] == record.code:
+        return True
+    done = "is computed instead of adopting it" if job.own_code else "is adopted all the same"
+    log.warning(
+        "%s/%s is equal work, made by other code of the same version; %s %s (study.other_code)", equal.stage, equal.key, job.ref, done
+    )
+    return not job.own_code
+
+
 def _retire(store: Store, job: Job, log: logging.Logger) -> None:
     """Sets aside an artifact that is to be computed anew, unless another process has already done so."""
     found = store.get_sound(*job.ref)
     if found is None:
         return
-    if found.pruned or found.manifest["code"] != code_digest(KINDS[job.ref.kind].module):
+    if found.pruned or found.manifest["code"] != stage_code(job.ref.kind, job.store):
         log.info("%s is computed anew; the old one is kept at %s", job.ref, store.quarantine(*job.ref))
 
 
@@ -134,8 +146,7 @@ def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: C
     def stop() -> bool:
         return stopping() or (lease is not None and lease.lost.is_set())
 
-    work = store.work(*job.ref)
-    work.mkdir(parents=True, exist_ok=True)
+    work = _work(store, job, log)
     store.shared.mkdir(parents=True, exist_ok=True)
     return Context(
         out=out,
@@ -148,6 +159,27 @@ def _context(store: Store, job: Job, out: Path, lease: Lease | None, stopping: C
         stopping=stop,
         log=log,
     )
+
+
+def _work(store: Store, job: Job, log: logging.Logger) -> Path:
+    """Where a stage's unfinished work lies: that of other code is gone on from only where other code is accepted."""
+    work, code = store.work(*job.ref), stage_code(job.ref.kind, job.store)
+    work.mkdir(parents=True, exist_ok=True)
+    mark = work / "code"
+    if not mark.exists():
+        beside = work / f".code.{os.getpid()}.{secrets.token_hex(4)}"
+        beside.write_text(code, encoding="utf-8")
+        with contextlib.suppress(FileExistsError):
+            os.link(beside, mark)
+        beside.unlink()
+    if mark.read_text(encoding="utf-8") == code:
+        return work
+    if not job.own_code:
+        log.warning("%s was begun by other code of the same version, and goes on from there (study.other_code=warn)", job.ref)
+        return work
+    own = work / f"code-{code}"
+    own.mkdir(exist_ok=True)
+    return own
 
 
 def _load_stage(job: Job) -> ModuleType:

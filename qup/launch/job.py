@@ -35,6 +35,8 @@ class Job:
     """Planned amount of work, in the kind's own unit; with the seconds it took it makes the next plan's rate."""
     replace: bool = False
     """A published artifact of this key is to be computed anew: other code made it, or its weights are gone."""
+    own_code: bool = False
+    """Neither equal work nor unfinished work that other code made is to be taken."""
     packages: dict[str, str] = field(default_factory=dict)
     """Versions the job must find; empty: any."""
 
@@ -72,6 +74,7 @@ class Job:
                 "resources": plain(self.resources),
                 "units": self.units,
                 "replace": self.replace,
+                "own_code": self.own_code,
                 "packages": self.packages,
             },
             compact=True,
@@ -97,6 +100,7 @@ class Job:
             resources=build(Resources, content["resources"]),
             units=content["units"],
             replace=content["replace"],
+            own_code=content.get("own_code", False),
             packages=content["packages"],
         )
 
@@ -117,5 +121,6 @@ def job_of(planned: Planned, study: str, study_dir: Path, store: Store, packages
         resources=planned.resources,
         units=planned.cost.units,
         replace=planned.replace,
+        own_code=planned.own_code,
         packages=dict(packages or {}),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from qup.config.fingerprint import plain
 from qup.config.schema import Config, Resources
 from qup.errors import BudgetExceeded, QupError
-from qup.launch.code import code_digest
+from qup.launch.code import stage_code
 from qup.launch.costs import Cost, Estimator
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
 from qup.pipeline.kinds import resources as resources_of
@@ -26,6 +26,8 @@ class Planned:
     resources: Resources
     cost: Cost
     replace: bool = False
+    own_code: bool = False
+    """Nothing that other code made is to be taken in its place."""
 
 
 @dataclass
@@ -164,7 +166,7 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         artifact = store.get_sound(*ref) if ref.key in known[ref.kind] else None
         if artifact is not None:
             pruned = ref in weights_needed and artifact.pruned
-            other = artifact.manifest["code"] != code_digest(KINDS[ref.kind].module)
+            other = artifact.manifest["code"] != stage_code(ref.kind, store.root)
             if other:
                 other_code.append(ref)
             if not pruned and not (other and policy == "recompute"):
@@ -186,7 +188,7 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
     for ref, node in graph.nodes.items():
         if ref in run:
             resources = resources_of(node.kind, node.view, first.cluster)
-            to_run[ref] = Planned(node, resources, estimator.cost(node, resources), run[ref])
+            to_run[ref] = Planned(node, resources, estimator.cost(node, resources), run[ref], policy != "warn")
     share_budget(to_run, first.study.max_oracle_usd)
     return Plan(
         study=first.study.name or "study",

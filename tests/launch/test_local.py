@@ -224,7 +224,7 @@ def test_the_budget_is_refused_before_anything_runs(overlay):
 def test_other_code_of_the_same_version_is_named_and_may_be_recomputed(overlay):
     assert overlay.launch(GRID[:1])[0] == 0
     path = overlay.root / "qup" / "stages" / "evaluate.py"
-    path.write_text(path.read_text() + "\n# changed\n")
+    path.write_text(path.read_text() + "\nCHANGED = 1\n")
     status, out = overlay.launch(GRID[:1])
     assert status == 0
     assert "1 stored stages were made by other code" in out
@@ -235,6 +235,37 @@ def test_other_code_of_the_same_version_is_named_and_may_be_recomputed(overlay):
     status, out = overlay.launch(recompute)
     assert status == 0, out
     assert kinds_run(overlay, "ended")["evaluate"] == 2
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse", "recompute"])
+def test_equal_work_of_other_code_is_adopted_with_a_warning_only(overlay, policy):
+    overlay.order("stream", same="equal traces")
+    assert overlay.launch(GRID[:1])[0] == 0
+    path = overlay.root / "qup" / "stages" / "train.py"
+    path.write_text(path.read_text() + "\nCHANGED = 1\n")
+    second = [replace(one, study=replace(one.study, name="second", other_code=policy)) for one in GRID[2:3]]
+    status, out = overlay.launch(second)
+    assert status == 0, out
+    taken = policy == "warn"
+    assert kinds_run(overlay, "ended")["train"] == (1 if taken else 2)
+    log = next(iter((overlay.store / "studies" / "second" / "logs").glob("train-*"))).read_text()
+    assert ("is adopted all the same" if taken else "is computed instead of adopting it") in log
+
+
+def test_unfinished_work_of_other_code_is_gone_on_from_with_a_warning_only(overlay):
+    overlay.order("rollouts", **{"raise": "the disk broke"}, once=True)
+    assert overlay.launch(GRID[:1])[0] == 1
+    path = overlay.root / "qup" / "stages" / "rollouts.py"
+    path.write_text(path.read_text().replace("def plan(", "CHANGED = 1\n\n\ndef plan("))
+    work = next((overlay.store / "rollouts").glob("*.work"))
+    (shard,) = (work / "shards").glob("000000*")
+    shard.unlink()
+    overlay.order("rollouts", **{"raise": "again"}, once=True)
+    overlay.launch([replace(one, study=replace(one.study, other_code="recompute")) for one in GRID[:1]])
+    assert not shard.exists() and len(list(work.glob("code-*/shards/*"))) == 4, "what other code had begun is left alone"
+    assert overlay.launch(GRID[:1])[0] == 0
+    log = next(iter((overlay.store / "studies" / "test" / "logs").glob("rollouts-*"))).read_text()
+    assert "was begun by other code of the same version, and goes on from there" in log
 
 
 def test_arms_that_came_to_the_same_traces_are_trained_once(overlay):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from qup.config.fingerprint import fields
-from qup.launch.code import code_digest
+from qup.launch.code import stage_code
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
 from qup.store import Artifact, Store
 from qup.study import find_cell
@@ -30,7 +30,7 @@ def explain(study: str | None, shown: Path, cell: str, console: Console) -> int:
             continue
         artifact = store.get_sound(*ref)
         if artifact is not None:
-            note = "" if artifact.manifest["code"] == code_digest(KINDS[ref.kind].module) else "  made by other code of the same version"
+            note = "" if artifact.manifest["code"] == stage_code(ref.kind, store.root) else "  made by other code of the same version"
             adopted = artifact.manifest.get("adopted_from")
             note += f"  adopted from {adopted}: equal work" if adopted else ""
             console.print(f"stored   {ref}  {node.label}{note}", highlight=False, soft_wrap=True)
