@@ -23,11 +23,10 @@ class ToyView:
 '''
 KIND = """Kind("toy", views.ToyView, "retention", row=True, endpoint="judge", seconds=(3.0, 3.0), asks=lambda node, sizes, _: (1.0, 1.0, 1.0)),
         Kind("retention","""
-BUILD = """    stages["toy"] = graph.add("toy", views.ToyView(cell.judge), {"stream": stream}, label=label)
-    return stages
-
-
-def _judged("""
+BUILD = """
+        stages["toy"] = graph.add("toy", views.ToyView(arm.cell.judge), {"stream": stages["stream"]}, label=label)
+        wanted = _wanted(stages)
+"""
 
 
 def swap(path: Path, old: str, new: str) -> None:
@@ -44,7 +43,7 @@ def overlay(tmp_path: Path) -> Overlay:
     with (qup / "config" / "views.py").open("a", encoding="utf-8") as views:
         views.write(VIEW)
     swap(qup / "pipeline" / "kinds.py", 'Kind("retention",', KIND)
-    swap(qup / "pipeline" / "build.py", "    return stages\n\n\ndef _judged(", BUILD)
+    swap(qup / "pipeline" / "build.py", "\n        wanted = _wanted(stages)\n", BUILD)
     return made
 
 
