@@ -292,7 +292,9 @@ class _Reach:
 
     def _defines(self, name: str, attribute: str) -> bool:
         module = self._code.module(name)
-        return module is not None and (attribute in module.definitions or attribute in module.imports)
+        if module is None:
+            return False
+        return attribute in module.definitions or module.imports.get(attribute, f"{name}:{attribute}") != f"{name}:{attribute}"
 
 
 def _load(cache: Path | None) -> dict[str, Any]:

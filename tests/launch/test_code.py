@@ -13,11 +13,13 @@ from qup.pipeline import KINDS
 
 FILES = {
     "__init__.py": "",
-    "stage.py": '"""Doc."""\nfrom toy.settings import Settings\nfrom toy.tools import used\nfrom toy import numbers\nimport toy.registered\n\n\n'
-    "def run(view: Settings):\n    return used(view) + numbers.ONE\n",
+    "stage.py": '"""Doc."""\nfrom toy.settings import Settings\nfrom toy.tools import used\nfrom toy import numbers\nimport toy.registered\nfrom toy.part import both\n\n\n'
+    "def run(view: Settings):\n    return used(view) + numbers.ONE + both()\n",
     "tools.py": 'def used(view):\n    """Says."""\n    return inner() + len("toy.child")\n\n\n'
     "def inner():\n    # why\n    return 1\n\n\ndef unused():\n    return 2\n",
     "numbers.py": "ONE = 1\nTWO = 2\n",
+    "part/__init__.py": "from toy.part import inner\n\n\ndef both():\n    return inner.value()\n",
+    "part/inner.py": "def value():\n    return 4\n",
     "child.py": "def main():\n    return 7\n",
     "registered.py": "from toy.registry import register\n\n\n@register\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n",
     "registry.py": "KNOWN = []\n\n\ndef register(function):\n    KNOWN.append(function)\n    return function\n",
@@ -28,7 +30,7 @@ FILES = {
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     root = tmp_path / "toy"
-    root.mkdir()
+    (root / "part").mkdir(parents=True)
     for name, text in FILES.items():
         (root / name).write_text(text, encoding="utf-8")
     return root
@@ -45,6 +47,7 @@ CHANGES = {
     "another group of settings": ("settings.py", "m: int = 3", "m: int = 4", False),
     "the stage": ("stage.py", "+ numbers.ONE", "- numbers.ONE", True),
     "a function called by a function": ("tools.py", "return 1", "return 2", True),
+    "a module that its package imports": ("part/inner.py", "return 4", "return 5", True),
     "a constant": ("numbers.py", "ONE = 1", "ONE = 2", True),
     "a module that runs as a process of its own": ("child.py", "return 7", "return 8", True),
     "what registers itself on import": ("registered.py", "return 1", "return 5", True),
@@ -83,7 +86,7 @@ def test_what_was_read_is_remembered_by_the_bytes_of_a_file(toy: Path, tmp_path:
             {"qup.training.worker:main", "qup.training.losses:ChunkedLoss", "qup.training.packing:pack"},
             {"qup.answers.extraction:extract"},
         ),
-        ("evaluate", {"qup.answers.extraction:extract", "qup.answers.child:main"}, {"qup.training.losses:ChunkedLoss"}),
+        ("evaluate", {"qup.generation.schedule:Schedule"}, {"qup.training.losses:ChunkedLoss"}),
         ("stream", {"qup.selection:select"}, {"qup.config.schema.oracle:Oracle", "qup.training.losses:ChunkedLoss"}),
     ],
 )
