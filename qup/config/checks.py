@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from qup.config.keys import one_of
-from qup.config.measured import READS_MEASURE, READS_REWARD, car_reward, selected_measure
+from qup.config.measured import RANKS_BY_MEASURE, READS_MEASURE, READS_REWARD, car_reward, selected_measure
 from qup.config.paths import local, missing
 from qup.config.pools import all_pools, drawn_pools
 from qup.config.schema import POOLS, Benchmark, Config, LabProblems, Model, Oracle, Problems, Reward, Sampling, Trainer
@@ -197,13 +197,18 @@ def _selection(cell: Config) -> Iterator[Fault]:
             yield Fault("selection.reward", None, f"is needed with selection={selection.name}; {one_of('', cell.reward)}")
         yield from _named_reward("selection.reward", selection.reward, cell)
     yield from _selected_measure(cell)
+    if selection.weights == "lark" and selection.name not in RANKS_BY_MEASURE:
+        yield Fault("selection.weights", "lark", f"needs a selection by a measure alone: selection={', '.join(RANKS_BY_MEASURE)}")
+    elif selection.weights == "lark" and selection.keep == 1:
+        yield Fault("selection.weights", "lark", "can't matter with selection.keep=1: a problem's only trace has all of its weight")
     pools = [pool.source for pool in drawn_pools(cell)]
-    if selection.name != "random" and len(pools) == 1 and _single(cell, pools[0]):
+    if (selection.name != "random" or selection.keep > 1) and len(pools) == 1 and _single(cell, pools[0]):
         ways = "source.samples=2 or more, several teachers (teacher=[a,b]), " if pools[0] == "oracle" else ""
         refined = "refinement.input=all, " if cell.refinement.name != "none" else ""
+        key, value = ("selection", selection.name) if selection.name != "random" else ("selection.keep", selection.keep)
         yield Fault(
-            "selection",
-            selection.name,
+            key,
+            value,
             f"can't matter: the pool of {pools[0]} holds one candidate a problem; {ways}{refined}or source=student+oracle",
         )
 

@@ -14,6 +14,10 @@ READS_MEASURE = ("perplexity", "rank_surprisal", "measure", "joint", "pareto")
 """Selections that read a measure."""
 
 
+RANKS_BY_MEASURE = ("measure", "perplexity", "rank_surprisal")
+"""Selections whose order is a measure's alone."""
+
+
 def relevant_measure(measure: Measure) -> Measure:
     """The measure with the settings that its kind does not read left at their defaults."""
     return Measure(measure.kind, **{name: getattr(measure, name) for name in KINDS[measure.kind].reads})

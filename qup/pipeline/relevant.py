@@ -19,6 +19,7 @@ def relevant_selection(selection: Selection) -> Selection:
         reward=selection.reward if selection.name in READS_REWARD else None,
         measure=None,
         weight=selection.weight if selection.name == "joint" else 1.0,
+        weights=selection.weights if selection.keep > 1 else "uniform",
     )
 
 

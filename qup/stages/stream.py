@@ -16,6 +16,7 @@ from qup.candidates.scores import read_scores
 from qup.candidates.table import STUDENT
 from qup.config.views import StreamView
 from qup.errors import InputError
+from qup.measures.lark import weights as tempered
 from qup.pipeline.context import Context
 from qup.records import STREAM
 from qup.selection import Groups, select, within_correlation
@@ -78,8 +79,9 @@ def run(view: StreamView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     # the random rule's choice stands beside the rule's own, rank by rank; a stand-in has none
     beside = [f"{view.pools[pool]}/{candidate}" for pool, candidate in zip(*eligible.take(randomly).names, strict=True)]
     beside += [""] * len(standing)
+    weights = np.r_[_weights(view, groups, chosen, scores.get("cost_N")), np.ones(len(standing))]
     table = _rows(view, inputs, ids, picked.take(back), native)
-    table = _annotated(inputs, ids, table, [beside[i] for i in back], owner_G, groups.count_P)
+    table = _annotated(inputs, ids, table, [beside[i] for i in back], owner_G, groups.count_P, weights[back])
     save_table(ctx.out, "stream", table)
     differs = _differ(groups, chosen, randomly)
     reward, cost = scores.get("reward_N"), scores.get("cost_N")
@@ -137,6 +139,21 @@ def _differ(groups: Groups, chosen: np.ndarray, randomly: np.ndarray) -> float:
     """Problems of which other candidates were chosen than the random rule takes, in whatever order."""
     odd = np.setxor1d(chosen, randomly)
     return float(len(np.unique(groups.problem_N[odd])))
+
+
+def _weights(view: StreamView, groups: Groups, chosen: np.ndarray, cost_N: np.ndarray | None) -> np.ndarray:
+    """Of each chosen row: 1, or with LARK's tempering the problem's come to 1."""
+    if view.selection.weights == "uniform" or cost_N is None:
+        return np.ones(len(chosen))
+    made = np.ones(len(chosen))
+    owner = groups.problem_N[chosen]
+    first, last = np.searchsorted(owner, np.arange(len(groups))), np.searchsorted(owner, np.arange(len(groups)), side="right")
+    for p, (lo, hi) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        own = groups.start_P[p] + np.arange(groups.count_P[p])
+        # the chosen stand first, so that of equal ones those have the weight
+        ordered = np.r_[chosen[lo:hi], np.setdiff1d(own, chosen[lo:hi])]
+        made[lo:hi] = tempered(-cost_N[ordered], hi - lo)[: hi - lo]
+    return made
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
@@ -206,9 +223,15 @@ def _rows(view: StreamView, inputs: Inputs, ids: pa.ChunkedArray, picked: Candid
 
 
 def _annotated(
-    inputs: Inputs, ids: pa.ChunkedArray, table: pa.Table, randomly: list[str], owner_G: np.ndarray, eligible_G: np.ndarray
+    inputs: Inputs,
+    ids: pa.ChunkedArray,
+    table: pa.Table,
+    randomly: list[str],
+    owner_G: np.ndarray,
+    eligible_G: np.ndarray,
+    weights: np.ndarray,
 ) -> pa.Table:
-    """Adds question, the random rule's choice and the number of the problem's eligible candidates."""
+    """Adds question, weight, the random rule's choice and the number of the problem's eligible candidates."""
     problems = inputs["problems"].table("problems", ["problem_id", "question"])
     found = rows.positions(ids, problems["problem_id"])
     if (found < 0).any():
@@ -218,7 +241,7 @@ def _annotated(
     problem_N = rows.positions(table["problem_id"], ids)
     columns = {name: table[name] for name in table.column_names}
     columns["question"] = problems["question"].take(pa.array(found[problem_N]))
-    columns["weight"] = pa.array(np.ones(table.num_rows))
+    columns["weight"] = pa.array(weights)
     columns["random_candidate"] = pa.array(randomly, pa.string())
     columns["n_eligible"] = pa.array(count_P[problem_N])
     return pa.table({name: columns[name] for name in STREAM.names}).cast(STREAM)

@@ -45,6 +45,8 @@ class Step:
     micro_batches: tuple[tuple[MicroBatch, ...], ...]
     n_targets: int
     n_tokens: int
+    mass: float
+    """Weight times target tokens, over all examples: what the loss is divided by."""
 
     @property
     def n_computed(self) -> int:
@@ -68,7 +70,7 @@ def lay_out(batch: Sequence[Example], how: Layouter) -> Step:
             tuple(MicroBatch(tuple((i,) for i in rows), length) for rows, length in turn)
             for turn in pad(lengths, how.world_size, how.micro_batch)
         )
-    return Step(turns, sum(example.n_targets for example in batch), sum(lengths))
+    return Step(turns, sum(example.n_targets for example in batch), sum(lengths), sum(example.mass for example in batch))
 
 
 def _packed(lengths: Sequence[int], how: Layouter) -> tuple[tuple[MicroBatch, ...], ...]:
@@ -97,6 +99,8 @@ class Tensors:
     source_N: Tensor
     """Flat index of the position that predicts each target."""
     target_N: Tensor
+    weight_N: Tensor | None = None
+    """Of each target's loss; None: 1 each."""
     borders: Tensor | None = None
     """Where all rows lie behind each other: where each example or fill begins, and the end (int32)."""
     longest: int = 0
@@ -129,6 +133,7 @@ def collate(batch: Sequence[Example], part: MicroBatch, fill: int, flat: bool = 
     several = flat or any(len(row) > 1 for row in part.rows)
     sources: list[Tensor] = []
     targets: list[Tensor] = []
+    weights: list[Tensor] = []
     for at, row in enumerate(part.rows):
         offset = 0
         for i in row:
@@ -140,6 +145,7 @@ def collate(batch: Sequence[Example], part: MicroBatch, fill: int, flat: bool = 
             first = max(example.n_prompt, 1)
             sources.append(torch.arange(at * length + offset + first - 1, at * length + end - 1))
             targets.append(ids[first:])
+            weights.append(torch.full((example.n_targets,), example.weight))
             offset = end
         if several and offset:
             position_ids[at, offset:] = torch.arange(length - offset)
@@ -155,6 +161,7 @@ def collate(batch: Sequence[Example], part: MicroBatch, fill: int, flat: bool = 
         position_ids.view(shape),
         torch.cat(sources) if sources else empty,
         torch.cat(targets) if targets else empty,
+        torch.cat(weights) if any(example.weight != 1 for example in batch) and weights else None,
         borders,
         longest,
     )

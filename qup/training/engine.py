@@ -89,13 +89,13 @@ class Engine:
         each = 4 if self.trainer.master == "bfloat16" else 8
         return each * trained // (self.world.size if self.zero.stage > 0 else 1)
 
-    def scales(self, step: Step, targets: Sequence[int]) -> list[float]:
+    def scales(self, step: Step, masses: Sequence[float]) -> list[float]:
         """Factor of this rank's loss sum in each micro-batch, so that DeepSpeed's mean over ranks gives the normalisation asked for."""
-        counts = [[sum(targets[i] for row in part.rows for i in row) for part in turn] for turn in step.micro_batches]
+        counts = [[sum(masses[i] for row in part.rows for i in row) for part in turn] for turn in step.micro_batches]
         mine = [turn[self.world.rank] for turn in counts]
         match self.trainer.normalisation:
             case "global":
-                return [self.world.size / step.n_targets] * len(mine)
+                return [self.world.size / step.mass if step.mass else 0.0] * len(mine)
             case "micro_batch":
                 filled = sum(1 for turn in counts for count in turn if count)
                 return [self.world.size / (filled * count) if count else 0.0 for count in mine]
@@ -106,16 +106,16 @@ class Engine:
     def step(
         self,
         step: Step,
-        targets: Sequence[int],
+        masses: Sequence[float],
         tensors: Iterable[Tensors],
         lr: float,
         flags: Callable[[], tuple[bool, bool]] = lambda: (False, False),
     ) -> StepResult:
-        """One optimizer step; `targets[i]` is example i's number of target tokens.
+        """One optimizer step; `masses[i]` is example i's weight times its number of target tokens, by which losses are divided.
 
         `flags()` says whether this rank was asked to stop and whether it finds a checkpoint due; both travel with the sums.
         """
-        scales = self.scales(step, targets)
+        scales = self.scales(step, masses)
         sums = torch.zeros(6, dtype=torch.float64, device=self.device)
         for scale, batch in zip(scales, tensors, strict=True):
             out = self.deepspeed(batch.to(self.device))

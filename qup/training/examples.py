@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ class Example:
     ids: Ids
     n_prompt: int
     truncated: bool
+    weight: float = 1.0
+    """Of its tokens' loss, against the other examples' of its step."""
 
     @property
     def length(self) -> int:
@@ -33,6 +36,11 @@ class Example:
     def n_targets(self) -> int:
         """Tokens that carry loss: the response. Nothing predicts a first token, so an empty prompt costs one."""
         return len(self.ids) - max(self.n_prompt, 1)
+
+    @property
+    def mass(self) -> float:
+        """Its part in the step's divisor: weight times target tokens."""
+        return self.weight * self.n_targets
 
 
 @dataclass(frozen=True)
@@ -53,20 +61,23 @@ Encode = Callable[[str], Sequence[int]]
 
 
 def encode_stream(stream: pa.Table, encode_prompt: Encode, encode_response: Encode, max_length: int, max_dropped: float) -> Examples:
-    """Examples in stream order (columns problem_id, question, text).
+    """Examples in stream order (columns problem_id, question, text, weight; 1 where there is no weight).
 
-    Raises InputError where the stream is empty, or where more than the share `max_dropped` of it is left without a
+    Raises InputError where the stream is empty, where a weight is no finite number of at least 0, or where more than the share `max_dropped` of it is left without a
     response token once cut to `max_length`; it names the first of them.
     """
     if stream.num_rows == 0:
         raise InputError("the stream has no rows: nothing to train on")
     kept: list[Example] = []
     dropped: list[str] = []
-    columns = (stream.column(name).to_pylist() for name in ("problem_id", "question", "text"))
-    for position, (problem_id, question, text) in enumerate(zip(*columns, strict=True)):
+    columns = [stream.column(name).to_pylist() for name in ("problem_id", "question", "text")]
+    weights = stream.column("weight").to_pylist() if "weight" in stream.column_names else [1.0] * stream.num_rows
+    for position, (problem_id, question, text, weight) in enumerate(zip(*columns, weights, strict=True)):
+        if weight is None or not math.isfinite(weight) or weight < 0:
+            raise InputError(f"the stream's row {position + 1} (problem {problem_id}) has weight {weight}; a number of at least 0 is valid")
         prompt = encode_prompt(question)
         ids = np.asarray([*prompt, *encode_response(text)], dtype=np.int32)
-        example = Example(position, problem_id, ids[:max_length], len(prompt), len(ids) > max_length)
+        example = Example(position, problem_id, ids[:max_length], len(prompt), len(ids) > max_length, weight)
         if example.n_targets < 1:
             dropped.append(problem_id)
         else:

@@ -247,7 +247,7 @@ class Run:
             lr = self.trainer.lr * lr_factor(number, total, self.trainer.schedule, warmup)
             torch.manual_seed(_draw_seed(self.trainer.seed or 0, number, self.world.rank))
             tensors = tensors_of(batch, step, self.world.rank, self._fill, self.flat)
-            result = self.engine.step(step, [example.n_targets for example in batch], tensors, lr, self._flags)
+            result = self.engine.step(step, [example.mass for example in batch], tensors, lr, self._flags)
             self.at.step += 1
             if self.steps is not None:
                 self.steps.append(self._entry(batch, step, result, lr, time.perf_counter() - began, peak))

@@ -36,11 +36,21 @@ def chunk_rows(vocabulary: int, device: str) -> int:
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """(hidden_NH, weight_VH, bias_V | None, target_N, objective, rows) → Sums. Softmax in float32, ∂weight added up in float32."""
+    """(hidden_NH, weight_VH, bias_V | None, target_N, objective, rows, share_N | None) → Sums.
+
+    Softmax in float32, ∂weight added up in float32. `share_N` multiplies each target's loss; nll and p stay plain sums.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, target_N: Tensor, objective: Objective, rows: int
+        ctx: Any,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        target_N: Tensor,
+        objective: Objective,
+        rows: int,
+        share_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         want_hidden, want_weight, want_bias = ctx.needs_input_grad[:3]
         sums = torch.zeros(3, dtype=torch.float32, device=hidden_NH.device)
@@ -57,6 +67,9 @@ class ChunkedLoss(torch.autograd.Function):
             total = e.sum(1, keepdim=True)
             logp = (shifted - total.log()).squeeze(1)
             loss, weight = objective(logp)
+            if share_N is not None:
+                share = share_N[start : start + rows]
+                loss, weight = loss * share, weight * share
             sums += torch.stack((loss.sum(), -logp.sum(), logp.exp().sum()))
             if not (want_hidden or want_weight or want_bias):
                 continue
@@ -87,6 +100,7 @@ class ChunkedLoss(torch.autograd.Function):
             d_hidden.mul_(d_loss) if d_hidden is not None else None,
             d_weight.mul_(d_loss).to(weight_dtype) if d_weight is not None else None,
             d_bias.mul_(d_loss).to(bias_dtype) if d_bias is not None else None,
+            None,
             None,
             None,
             None,
@@ -124,9 +138,9 @@ class LossHead(nn.Module):
         self.vocabulary = linear.out_features
         self.objective = OBJECTIVES[objective]
 
-    def forward(self, hidden_NH: Tensor, target_N: Tensor | None = None) -> Sums | Tensor:
-        """Sums over `target_N`; without it the logits, as the layer it replaces gives them."""
+    def forward(self, hidden_NH: Tensor, target_N: Tensor | None = None, share_N: Tensor | None = None) -> Sums | Tensor:
+        """Sums over `target_N`, each loss times `share_N`; without targets the logits, as the layer it replaces gives them."""
         if target_N is None:
             return functional.linear(hidden_NH, self.weight, self.bias)
         rows = chunk_rows(self.vocabulary, hidden_NH.device.type)
-        return Sums(*ChunkedLoss.apply(hidden_NH, self.weight, self.bias, target_N, self.objective, rows))
+        return Sums(*ChunkedLoss.apply(hidden_NH, self.weight, self.bias, target_N, self.objective, rows, share_N))

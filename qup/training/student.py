@@ -41,7 +41,7 @@ class Trained(nn.Module):
 
     def forward(self, batch: Tensors) -> Sums:
         hidden_NH = self.hidden(batch.input_ids, batch.position_ids, **batch.stretches).index_select(0, batch.source_N)
-        return self.causal.get_output_embeddings()(hidden_NH, batch.target_N)  # type: ignore[operator,no-any-return]
+        return self.causal.get_output_embeddings()(hidden_NH, batch.target_N, batch.weight_N)  # type: ignore[operator,no-any-return]
 
 
 def prepare(causal: nn.Module, trainer: Trainer, zero: Zero) -> Trained:

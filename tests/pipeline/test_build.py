@@ -186,3 +186,41 @@ def test_merged_cells_are_named_by_what_they_differ_in():
     (made,) = build_graph([cell("base", "sft"), cell("base", "dft"), cell("base", "sft")]).cells
     assert made.label == "lab_foreign/base"
     assert made.merged == ["lab_foreign/base/trainer.objective=dft", "lab_foreign/base#3"]
+
+
+def pool_of(*names, teacher="", selection="random", **settings):
+    one = cell("oracle_synthesized")
+    oracles = {name: replace(one.oracle, name=name) for name in names}
+    source = Source(name="student+oracle", teacher=teacher, **settings)
+    return replace(one, source=source, teacher=oracles, selection=Selection(selection, 0))
+
+
+def test_several_oracles_make_one_pool_and_each_writes_a_part_of_its_own():
+    graph = build_graph([pool_of("a", "b")])
+    (stream,) = [node for node in graph.nodes.values() if node.kind == "stream"]
+    assert stream.view.pools == ("student", "oracle.a", "oracle.b")
+    assert [graph.nodes[stream.inputs[f"pool.oracle.{name}"]].view.oracle.name for name in "ab"] == ["a", "b"]
+
+
+def test_an_arm_of_one_teacher_shares_that_teachers_candidates_and_the_alignment():
+    arms = [pool_of("a", "b"), *(pool_of("a", "b", teacher=name) for name in ("student", "a", "b"))]
+    graph = build_graph(arms)
+    assert kinds(graph)["candidates"] == 3
+    (aligned,) = [node for node in graph.nodes.values() if node.kind == "aligned"]
+    assert dict(zip(aligned.view.arms, aligned.view.teachers, strict=True))["oracle.none.a:a"] == "a"
+    pools = [node.view.pools for node in graph.nodes.values() if node.kind == "stream"]
+    assert sorted(pools) == [("oracle.a",), ("oracle.b",), ("student",), ("student", "oracle.a", "oracle.b")]
+
+
+def test_the_students_own_traces_are_one_stream_by_whatever_name():
+    graph = build_graph([cell("slm_rft"), pool_of("a", teacher="student")])
+    assert kinds(graph)["candidates"] == 1
+    assert kinds(graph)["train"] == 1
+
+
+def test_a_teacher_of_a_file_is_taken_out_of_the_whole_files_pool():
+    one = cell("slm_rft")
+    arms = [replace(one, source=Source(name="file", files=["a.jsonl", "b.jsonl"], content="c", teacher=name)) for name in ("", "a")]
+    graph = build_graph(arms)
+    assert kinds(graph)["candidates"] == 1
+    assert sorted(node.view.teacher for node in graph.nodes.values() if node.kind == "stream") == ["", "a"]

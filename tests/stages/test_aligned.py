@@ -91,3 +91,35 @@ def test_nothing_left_names_the_arms(tmp_path, inputs):
     inputs["arm.bad"] = pool(tmp_path, "bad", a="wrong")
     with pytest.raises(InputError, match=r"of 4 solvable.*native lacks 0, bad lacks 4.*on_failure"):
         run(tmp_path, inputs, ("native", "bad"))
+
+
+def teachers(root, counts):
+    """A file's pool in which each teacher solved the first so many of twelve problems, and nothing but solvable problems."""
+    ids = [f"p{i}" for i in range(12)]
+    solvable = rows(SOLVABLE, [{"problem_id": name} for name in ids], n_samples=8, n_correct=1, n_eligible=1, kept=0)
+    entries = [
+        {"problem_id": name, "candidate": number, "teacher": teacher, "eligible": i < count}
+        for i, name in enumerate(ids)
+        for number, (teacher, count) in enumerate(counts.items())
+    ]
+    pool = artifact(root, "candidates", "file", candidates=rows(CANDIDATES, entries, **(CANDIDATE | {"verdict": "wrong"})))
+    return {"solvable": artifact(root, "solvable", "of-file", solvable=solvable), "arm.file.none": pool}
+
+
+def test_an_arm_of_one_teacher_covers_what_that_teacher_solved(tmp_path):
+    inputs = teachers(tmp_path, {"a": 12, "b": 11})
+    ctx = context(tmp_path)
+    arms = ("file.none", "file.none:a", "file.none:b")
+    metrics = aligned.run(AlignedView(Alignment(), arms, ("", "a", "b")), inputs, ctx)
+    assert metrics["lost"] == {"file.none": 0, "file.none:a": 0, "file.none:b": 1}
+    assert metrics["n"] == 11
+
+
+def test_a_teacher_with_too_few_shared_problems_is_named(tmp_path):
+    inputs = teachers(tmp_path, {"a": 12, "b": 9})
+    view = AlignedView(Alignment(), ("file.none:a", "file.none:b"), ("a", "b"))
+    with pytest.raises(InputError, match=r"share 9 of 12 .*at least 10.*a 12, b 9; leave out b$"):
+        aligned.run(view, inputs, context(tmp_path))
+    few = teachers(tmp_path / "all", {"a": 4, "b": 3})
+    with pytest.raises(InputError, match="take more problems, or leave some teachers out"):
+        aligned.run(view, few, context(tmp_path, "other"))

@@ -88,10 +88,10 @@ def totals(root, name, nll):
 READ = {"perplexity": "mean_logprob", "joint": "mean_logprob", "pareto": "mean_logprob", "rank_surprisal": "rank_surprisal"}
 
 
-def run(tmp_path, inputs, rule="random", pools=("student",), policy="drop", seed=7, measure=None, **settings):
+def run(tmp_path, inputs, rule="random", pools=("student",), policy="drop", seed=7, measure=None, teacher="", **settings):
     ctx = context(tmp_path, f"ctx{len(list(tmp_path.iterdir()))}")
     measure = measure or (Measure(READ[rule]) if rule in READ else None)
-    view = StreamView(Selection(rule, seed, **settings), Alignment(policy), pools, measure=measure)
+    view = StreamView(Selection(rule, seed, **settings), Alignment(policy), pools, measure=measure, teacher=teacher)
     metrics = stream.run(view, inputs, ctx)
     return metrics, pq.read_table(ctx.out / "stream.parquet").to_pylist()
 
@@ -313,3 +313,52 @@ def test_scores_of_another_pool_are_refused_by_key(tmp_path, inputs):
         InputError, match=r"reward.student \(reward/reward-other\) holds scores of candidates/abc, not of candidates/candidates-student"
     ):
         run(tmp_path, inputs, "reward", reward="r")
+
+
+def test_keep_takes_the_best_few_of_each_problem_in_order(tmp_path, inputs):
+    inputs["reward.student"] = scores(tmp_path, "r", lambda p, c: (c * 7 + p) % 5)
+    metrics, table = run(tmp_path, inputs, "reward", reward="r", keep=2)
+    expected = [
+        (name, c)
+        for p, name in enumerate(IDS)
+        for c in sorted((c for c in range(N) if eligible(p, c)), key=lambda c: -((c * 7 + p) % 5))[:2]
+    ]
+    assert [(entry["problem_id"], entry["candidate"]) for entry in table] == expected
+    assert metrics["n"] == len(IDS) and metrics["n_traces"] == len(table) == 2 * len(IDS)
+    assert metrics["traces_of_n"] == [0, 0, len(IDS)]
+
+
+def test_keeping_more_than_there_are_keeps_all_and_counts_them(tmp_path, inputs):
+    metrics, table = run(tmp_path, inputs, keep=9)
+    assert (
+        len({(entry["problem_id"], entry["candidate"]) for entry in table})
+        == len(table)
+        == sum(eligible(p, c) for p in range(len(IDS)) for c in range(N))
+    )
+    assert sum(count * n for n, count in enumerate(metrics["traces_of_n"])) == len(table)
+    assert metrics["share_not_random"] == 0
+    first = {entry["problem_id"]: entry["candidate"] for entry in reversed(table)}
+    assert [first[name] for name in IDS] == inputs["solvable"].table("solvable")["kept"].to_pylist()
+
+
+def test_larks_weights_are_the_margins_over_the_best_trace_left_out(tmp_path, inputs):
+    """ĝ is −cost here: with the mean log-probability, weights ∝ ℓ_k − ℓ of the first candidate left out, and a problem's come to 1."""
+    inputs["nll.student"] = totals(tmp_path, "n", lambda p, c: 1 + (c * 3 + p) % 7)
+    view = {"keep": 2, "weights": "lark"}
+    _, table = run(tmp_path, inputs, "perplexity", measure=Measure("mean_logprob"), **view)
+    for p, name in enumerate(IDS):
+        mine = [entry for entry in table if entry["problem_id"] == name]
+        nll = sorted(1 + (c * 3 + p) % 7 for c in range(N) if eligible(p, c))
+        threshold = nll[2] if len(nll) > 2 else nll[1] + 1e-8
+        margins = [threshold - value for value in nll[:2]]
+        assert [entry["weight"] for entry in mine] == pytest.approx([margin / sum(margins) for margin in margins], abs=1e-6)
+    _, even = run(tmp_path, inputs, "perplexity", measure=Measure("mean_logprob"), keep=2)
+    assert {entry["weight"] for entry in even} == {1.0}
+
+
+def test_one_teachers_traces_alone_may_enter(tmp_path, inputs):
+    candidates = [{"problem_id": name, "candidate": c, "teacher": "ab"[c % 2], "text": f"{name} {c}"} for name in IDS for c in range(N)]
+    inputs["pool.file"] = artifact(tmp_path, "candidates", "file", candidates=rows(CANDIDATES, candidates, **CANDIDATE))
+    metrics, table = run(tmp_path, inputs, pools=("file",), teacher="b")
+    assert {entry["teacher"] for entry in table} == {"b"} and {entry["candidate"] % 2 for entry in table} == {1}
+    assert metrics["teachers"] == {"b": len(IDS)}

@@ -22,10 +22,15 @@ STAGES = {"stage0": Zero(0), "stage1": Zero(1), "stage2": Zero(2), "stage3": Zer
 BETA = 0.9
 
 
-def batch(times: int = 1) -> list[Example]:
+WEIGHTS = (1.5, 0.25, 0.0, 2.0, 0.5, 1.0, 3.0, 0.75)
+
+
+def batch(times: int = 1, weighted: bool = False) -> list[Example]:
+    """Eight examples so many times over, each of weight 1, or of WEIGHTS."""
     draw = np.random.default_rng(0)
     lengths = [14, 9, 40, 22, 31, 12, 27, 18] * times
-    return [Example(i, f"p{i}", draw.integers(3, 60, n).astype(np.int32), 3 + i % 4, False) for i, n in enumerate(lengths)]
+    weights = WEIGHTS * times if weighted else (1.0,) * len(lengths)
+    return [Example(i, f"p{i}", draw.integers(3, 60, n).astype(np.int32), 3 + i % 4, False, weights[i]) for i, n in enumerate(lengths)]
 
 
 def token_losses(model: Any, example: Example, objective: str) -> torch.Tensor:
@@ -36,12 +41,14 @@ def token_losses(model: Any, example: Example, objective: str) -> torch.Tensor:
 
 
 def reference(model: Any, objective: str, groups: list[list[Example]] | None = None, times: int = 1) -> tuple[float, Gradients]:
-    """Global token mean; with `groups` the mean over groups of each group's token mean."""
+    """Global token mean, weighted by example; with `groups` the mean over groups of each group's token mean."""
     model = copy.deepcopy(model)
     total: Any = 0.0
     for group in groups or [batch(times)]:
-        losses = torch.cat([token_losses(model, example, objective) for example in group])
-        total = total + losses.mean() / len(groups or [1])
+        losses = [token_losses(model, example, objective) for example in group]
+        above = sum(example.weight * loss.sum() for example, loss in zip(group, losses, strict=True))
+        below = sum(example.weight * len(loss) for example, loss in zip(group, losses, strict=True))
+        total = total + above / below / len(groups or [1])
     total.backward()
     return float(total.detach()), {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -71,14 +78,15 @@ def one_step(
     times: int = 1,
     turns: int = 0,
     flat: bool = False,
+    weighted: bool = False,
 ) -> tuple[Any, Gradients]:
     """A step on the batch by a fresh engine, inside a process group, in so many turns where `turns` says."""
     engine = Engine(prepare(copy.deepcopy(model), trainer, zero), trainer, zero, world)
     probe(engine.model, "cpu")  # type: ignore[arg-type]
-    examples = batch(times)
+    examples = batch(times, weighted)
     step = lay_out(examples, Layouter(world.size, micro_batch, packing, 48, in_order=trainer.normalisation != "global"))
     assert turns in (0, len(step.micro_batches))
-    result = engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, world.rank, 0, flat), 1e-3)
+    result = engine.step(step, [example.mass for example in examples], tensors_of(examples, step, world.rank, 0, flat), 1e-3)
     found = gradients(engine)
     engine.close()
     return result, found

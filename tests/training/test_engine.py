@@ -47,12 +47,25 @@ def test_gradients_on_one_rank(group: World, stage: str, objective: str, tied: b
         assert error_of(found, expected) < 1e-5, name
 
 
+@pytest.mark.parametrize("layout", ACCUMULATION)
+@pytest.mark.parametrize("objective", ["sft", "dft"])
+def test_example_weights_on_one_rank(group: World, objective: str, layout: str) -> None:
+    """Σ wᵢ Σ loss / Σ wᵢ nᵢ, however the step is cut; one example has weight 0."""
+    model = tiny_model(scale=0.3)
+    loss, expected = reference(model, objective, [batch(weighted=True)])
+    packing, micro_batch, turns = ACCUMULATION[layout]
+    result, found = one_step(model, trainer_of(objective), Zero(1), group, micro_batch, packing, turns=turns, weighted=True)
+    assert abs(result.loss - loss) < 1e-5 * abs(loss)
+    assert error_of(found, expected) < 1e-5
+    assert result.nll == pytest.approx(reference(model, "sft")[0], rel=1e-5), "the logged NLL is not weighted"
+
+
 def test_matrices_are_cut_under_stage_3(group: World) -> None:
     """What the parity above is worth there: nothing but vectors stays whole between uses."""
     trainer, examples = trainer_of("dft"), batch()
     engine = Engine(prepare(tiny_model(scale=0.3), trainer, Zero(3)), trainer, Zero(3), group)
     step = lay_out(examples, Layouter(1, 2, True, 48))
-    engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, 0, 0), 1e-3)
+    engine.step(step, [example.mass for example in examples], tensors_of(examples, step, 0, 0), 1e-3)
     whole = {name for name, parameter in engine.model.named_parameters() if parameter.numel() == parameter.ds_numel}  # type: ignore[attr-defined]
     assert whole == {name for name, parameter in engine.model.named_parameters() if len(parameter.ds_shape) == 1}  # type: ignore[attr-defined]
     engine.close()
@@ -85,19 +98,19 @@ def test_a_gradient_that_is_not_finite_changes_nothing(group: World, stage: str)
     engine = Engine(prepare(tiny_model(scale=0.3), trainer, zero), trainer, zero, group)
     examples = batch()
     step = lay_out(examples, Layouter(1, 2, True, 64))
-    targets = [example.n_targets for example in examples]
-    engine.step(step, targets, tensors_of(examples, step, 0, 0), 1e-3)
+    masses = [example.mass for example in examples]
+    engine.step(step, masses, tensors_of(examples, step, 0, 0), 1e-3)
     from qup.training.export import whole_weights
 
     before = {name: tensor.clone() for name, tensor in whole_weights(engine, None).items()}  # type: ignore[union-attr]
     moments = gradients(engine)
     poison = engine.model.causal.get_output_embeddings().register_forward_pre_hook(lambda module, args: (args[0] * float("nan"), *args[1:]))
-    bad = engine.step(step, targets, tensors_of(examples, step, 0, 0), 1e-3)
+    bad = engine.step(step, masses, tensors_of(examples, step, 0, 0), 1e-3)
     poison.remove()
     assert bad.skipped
     after = whole_weights(engine, None)
     assert all(torch.equal(before[name], after[name]) for name in before)  # type: ignore[index]
     assert all(torch.equal(moments[name], grad) for name, grad in gradients(engine).items())
-    good = engine.step(step, targets, tensors_of(examples, step, 0, 0), 1e-3)
+    good = engine.step(step, masses, tensors_of(examples, step, 0, 0), 1e-3)
     assert not good.skipped and good.grad_norm > 0
     engine.close()

@@ -26,7 +26,8 @@ def _rank(rank: int, folder: Path, out: Path) -> None:
     found = {}
     with process_group(world, Meeting(folder, "127.0.0.1", 30)):
         for name, (model, trainer, zero, (packing, micro_batch, times, turns)) in two_rank_cases().items():
-            result, grads = one_step(model, trainer, zero, world, micro_batch, packing, times=times, turns=turns)
+            weighted = name.startswith("weighted")
+            result, grads = one_step(model, trainer, zero, world, micro_batch, packing, times=times, turns=turns, weighted=weighted)
             found[name] = (result.loss, grads)
     torch.save(found, out / f"{rank}.pt")
 
@@ -53,6 +54,9 @@ def two_rank_cases() -> dict[str, tuple[Any, Trainer, Zero, tuple[bool, int, int
     for normalisation in ("micro_batch", "dft_repo"):
         trainer = trainer_of("sft", normalisation=normalisation, packing=False)
         cases[normalisation] = (tiny_model(scale=0.3), trainer, Zero(1), (False, 2, 1, 2))
+        cases[f"weighted-{normalisation}"] = cases[normalisation]
+    for objective, name, stage in itertools.product(("sft", "dft"), ("packed-2", "padded-dummy"), ("stage1", "stage3")):
+        cases[f"weighted-{objective}-{name}-{stage}"] = (tiny_model(scale=0.3), trainer_of(objective), STAGES[stage], LAYOUTS[name])
     return cases
 
 
@@ -96,22 +100,35 @@ def test_gradients_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients
             assert error_of(found, grads) < 1e-5, name
 
 
-def groups_of_two_ranks() -> list[list[Example]]:
+@pytest.mark.parametrize("objective", ["sft", "dft"])
+def test_example_weights_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients]]], objective: str) -> None:
+    cases = [name for name in two_rank_cases() if name.startswith(f"weighted-{objective}-")]
+    assert len(cases) == 4
+    loss, expected = reference(tiny_model(scale=0.3), objective, [batch(weighted=True)])
+    for name in cases:
+        for ranks in two_ranks:
+            assert abs(ranks[name][0] - loss) < 1e-5 * abs(loss), name
+            assert error_of(ranks[name][1], expected) < 1e-5, name
+
+
+def groups_of_two_ranks(weighted: bool = False) -> list[list[Example]]:
     """Micro-batches of two examples as a distributed sampler deals them to two ranks."""
-    examples = batch()
+    examples = batch(weighted=weighted)
     return [[examples[0], examples[2]], [examples[4], examples[6]], [examples[1], examples[3]], [examples[5], examples[7]]]
 
 
-def test_mean_of_means_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients]]]) -> None:
-    loss, expected = reference(tiny_model(scale=0.3), "sft", groups_of_two_ranks())
-    found_loss, found = two_ranks[0]["micro_batch"]
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_of_means_on_two_ranks(two_ranks: list[dict[str, tuple[float, Gradients]]], weighted: bool) -> None:
+    loss, expected = reference(tiny_model(scale=0.3), "sft", groups_of_two_ranks(weighted))
+    found_loss, found = two_ranks[0]["weighted-micro_batch" if weighted else "micro_batch"]
     assert abs(found_loss - loss) < 1e-5 * loss
     assert error_of(found, expected) < 1e-5
 
 
-def test_the_dft_authors_gradient_sums_a_ranks_micro_batches(two_ranks: list[dict[str, tuple[float, Gradients]]]) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_dft_authors_gradient_sums_a_ranks_micro_batches(two_ranks: list[dict[str, tuple[float, Gradients]]], weighted: bool) -> None:
     """Two micro-batches a rank: the gradient is twice the mean of means, the logged loss is that mean (PAPER, "DFT, exactly")."""
-    loss, expected = reference(tiny_model(scale=0.3), "sft", groups_of_two_ranks())
-    found_loss, found = two_ranks[0]["dft_repo"]
+    loss, expected = reference(tiny_model(scale=0.3), "sft", groups_of_two_ranks(weighted))
+    found_loss, found = two_ranks[0]["weighted-dft_repo" if weighted else "dft_repo"]
     assert abs(found_loss - loss) < 1e-5 * loss
     assert error_of(found, {name: 2 * grad for name, grad in expected.items()}) < 1e-5

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+
+import pyarrow as pa
 import pytest
 
 from qup.errors import InputError
@@ -68,3 +71,18 @@ def test_batches(drop_last: bool, max_steps: int | None, sizes: list[int]) -> No
 def test_a_batch_larger_than_the_stream_with_drop_last_is_an_error() -> None:
     with pytest.raises(InputError, match=r"trainer\.batch_size=8"):
         batches_of(encode([("a", "qq", "r")]), 8, 1, 0, True, None)
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+    table = stream_table([("a", "q", "r"), ("b", "q", "r")])
+    table = table.set_column(table.schema.get_field_index("weight"), "weight", pa.array([1.0, weight]))
+    with pytest.raises(InputError, match=r"row 2 \(problem b\) has weight"):
+        encode_stream(table, lambda question: [3], lambda text: [4, 5], 16, 0.0)
+
+
+def test_weights_come_from_the_stream_and_count_by_tokens() -> None:
+    table = stream_table([("a", "q", "r"), ("b", "q", "r")])
+    table = table.set_column(table.schema.get_field_index("weight"), "weight", pa.array([0.25, 2.0]))
+    kept = encode_stream(table, lambda question: [3], lambda text: [4, 5, 6], 16, 0.0).kept
+    assert [example.mass for example in kept] == [0.75, 6.0]

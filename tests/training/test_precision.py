@@ -35,7 +35,7 @@ def trained(world: World, master: str, stage: int) -> tuple[dict[str, torch.Tens
     examples = batch()
     step = lay_out(examples, Layouter(1, 16, False, 48))
     for _ in range(STEPS):
-        engine.step(step, [example.n_targets for example in examples], tensors_of(examples, step, 0, 0), LR)
+        engine.step(step, [example.mass for example in examples], tensors_of(examples, step, 0, 0), LR)
     from deepspeed.utils import safe_get_full_fp32_param
 
     weights = {name.removeprefix("causal."): safe_get_full_fp32_param(p).clone() for name, p in engine.model.named_parameters()}

@@ -48,7 +48,7 @@ def test_the_moments_are_reckoned_with_before_they_are_there(stage: int) -> None
         held = engine.optimizer if stage == 0 else engine.optimizer.optimizer
         assert not any(torch.is_tensor(value) and value.numel() > 1 for state in held.state.values() for value in state.values())
         step = lay_out(examples, Layouter(1, 4, True, 48))
-        engine.step(step, [one.n_targets for one in examples], tensors_of(examples, step, 0, 0), 1e-3)
+        engine.step(step, [one.mass for one in examples], tensors_of(examples, step, 0, 0), 1e-3)
         moments = sum(state[name].nbytes for state in held.state.values() for name in ("exp_avg", "exp_avg_sq"))
         assert to_come <= moments <= 1.05 * to_come
         assert replace_zero(engine, 3, True).bytes_to_come == 0
@@ -120,7 +120,7 @@ def test_measuring_leaves_no_trace_in_the_gradient(stage: int) -> None:
         engine = Engine(prepare(model, trainer, Zero(stage)), trainer, Zero(stage), World())
         step = lay_out(examples, Layouter(1, 2, True, 48))
         engine.rehearse(next(tensors_of(examples, step, 0, 0)))
-        engine.step(step, [one.n_targets for one in examples], tensors_of(examples, step, 0, 0), 1e-3)
+        engine.step(step, [one.mass for one in examples], tensors_of(examples, step, 0, 0), 1e-3)
         assert error_of(gradients(engine), expected) < 1e-5
         engine.close()
 

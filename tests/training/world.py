@@ -22,7 +22,10 @@ TRAINER = Trainer(objective="sft", dtype="float32", lr=1e-3, batch_size=8, seed=
 
 def stream_table(rows: list[tuple[str, str, str]]) -> pa.Table:
     """(problem_id, question, text) as a stream."""
-    filled = [{"problem_id": name, "question": question, "text": text, "pool": "student", "candidate": 0} for name, question, text in rows]
+    filled = [
+        {"problem_id": name, "question": question, "text": text, "pool": "student", "candidate": 0, "weight": 1.0}
+        for name, question, text in rows
+    ]
     return pa.Table.from_pylist([{column: row.get(column) for column in STREAM.names} for row in filled], schema=STREAM)
 
 

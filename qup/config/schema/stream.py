@@ -29,6 +29,11 @@ class Selection:
     measure: str | None = opt(None, "the measure read by measure, and by joint and pareto in place of the NLL; see measure=")
     weight: float = opt(1.0, "λ of joint: weight of the measure's term", at_least=0)
     keep: int = opt(1, "most traces of a problem that enter the stream, the best ones by the rule", at_least=1)
+    weights: str = opt(
+        "uniform",
+        "weights of the examples in the loss: all alike, or χ²-tempered as LARK's, by how far the rule's measure stands above the best trace left out",
+        choices=("uniform", "lark"),
+    )
 
 
 @dataclass(frozen=True)
