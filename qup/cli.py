@@ -64,11 +64,7 @@ def _report(args: argparse.Namespace, console: Console) -> int:
         return _index(args, console)
     if not args.study:
         raise InputError("qup report: which study? Name one or more, or give --index for a page over all of them")
-    studies = [find_study(name, args.dir) for name in args.study]
-    for study in studies:
-        if study.dry_run:
-            raise InputError(f"study {study.name!r}: a dry run, of which nothing has run; launch it without study.dry_run=true first")
-    for study in studies:
+    for study in [find_study(name, args.dir, ran=True) for name in args.study]:
         out = args.out / study.name if args.out else study.folder / "report"
         finish(study, console, out=out)
         if args.open:
@@ -105,14 +101,14 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
     from qup.analysis.compare import show_comparison
     from qup.study import find_study
 
-    return show_comparison(find_study(args.a, args.dir).folder, find_study(args.b, args.dir).folder, console)
+    return show_comparison(find_study(args.a, args.dir, ran=True).folder, find_study(args.b, args.dir, ran=True).folder, console)
 
 
 def _sync(args: argparse.Namespace, console: Console) -> int:
     from qup.study import find_study
     from qup.tracking import sync_study
 
-    return sync_study(find_study(args.study, args.dir).folder, console)
+    return sync_study(find_study(args.study, args.dir, ran=True).folder, console)
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:

@@ -230,11 +230,14 @@ def studies_in(shown: Path) -> list[Path]:
     return sorted(entry for entry in shown.iterdir() if (entry / FILE).exists()) if shown.is_dir() else []
 
 
-def find_study(name: str, shown: Path = Path("multirun")) -> Study:
-    """A study given by name or path; InputError names those there are."""
+def find_study(name: str, shown: Path = Path("multirun"), *, ran: bool = False) -> Study:
+    """A study given by name or path; InputError names those there are, and refuses a dry run where one that `ran` is wanted."""
     for folder in (shown / name, Path(name)):
         if (folder / FILE).exists():
-            return Study.load(folder.resolve())
+            found = Study.load(folder.resolve())
+            if ran and found.dry_run:
+                raise InputError(f"study {found.name!r}: a dry run, of which nothing has run; launch it without study.dry_run=true first")
+            return found
     there = [folder.name for folder in studies_in(shown)]
     where = (
         f"there are {', '.join(there)}"
@@ -244,9 +247,9 @@ def find_study(name: str, shown: Path = Path("multirun")) -> Study:
     raise InputError(f"study {name!r}: not found under {shown}/; {where}")
 
 
-def find_cell(label: str, study: str | None, shown: Path) -> tuple[Study, Cell]:
+def find_cell(label: str, study: str | None, shown: Path, *, ran: bool = False) -> tuple[Study, Cell]:
     """A cell by what a person types, a label or a number; InputError names those there are."""
-    found = find_study(study, shown) if study else _only_study(shown, label)
+    found = find_study(study, shown, ran=ran) if study else _only_study(shown, label)
     cell = found.find(label)
     if cell is not None:
         return found, cell

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +20,12 @@ FILE_WIDTH = 200
 def make_console() -> Console:
     """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
     return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+
+
+def command(verb: str, study: str, shown: Path) -> str:
+    """A qup command as it must be typed here to find a study that is presented in `shown`."""
+    where = "" if shown.absolute() == Path("multirun").absolute() else f"--dir {shlex.quote(os.path.relpath(shown))} "
+    return f"qup {where}{verb} {study}"
 
 
 def show_plan(plan: Plan, console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from rich.markup import escape
 
 from qup.config.schema import Config
 from qup.errors import QupError
+from qup.launch.attendance import attending
 from qup.launch.console import make_console, show_plan
 from qup.launch.local.machine import cores
 from qup.launch.local.run import run_here
-from qup.launch.plan import check_budget, make_plan
+from qup.launch.plan import Plan, check_budget, make_plan
 from qup.launch.preflight.credentials import check_keys, missing_keys
 from qup.launch.preflight.tokenizers import check_tokenizers, tokenizer_faults_of
-from qup.launch.registry import open_study, study_dir_of, write_dry, write_study
+from qup.launch.registry import open_study, registering, study_dir_of, write_dry, write_study
 from qup.launch.rehearsal import rehearsal, seen
 from qup.launch.weights import lost_weights
 from qup.store import Store
@@ -37,7 +38,6 @@ class Outcome:
 
 def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None) -> Outcome:
     """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend."""
-    from qup.identity.resolve import resolve_grid
     from qup.launch.check import validate_grid
 
     console = console or make_console()
@@ -51,13 +51,54 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
             raise QupError("the rehearsal failed, so the study was not started; mend it and launch again")
         for line in seen(study_dir_of(small[0])):
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    cells = [_absolute(cell) for cell in cells]
+    first = cells[0]
     check_writable(Path(first.study.dir), "study.dir")
-    if not first.study.dry_run:
-        Store(first.store.dir).check_writable()
-    folder, given = open_study(cells)
+    folder = study_dir_of(first)
+    if first.study.dry_run:
+        given, resolved, plan = _plan(cells, folder, where, console)
+        for fault in [*missing_keys(plan, where), *tokenizer_faults_of(plan)]:
+            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
+        path = write_dry(plan, given, resolved)
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        console.print(f"plan written to {shown}; nothing was run", soft_wrap=True, highlight=False)
+        return Outcome(0, tuple(None for _ in cells))
+    Store(first.store.dir).check_writable()
+    with attending(folder, "launch"):
+        with registering(folder, console.print):
+            given, resolved, plan = _plan(cells, folder, where, console)
+            check_budget(plan, first)
+            check_keys(plan, where)
+            check_tokenizers(plan)
+            write_study(plan, given, resolved)
+        if lost_weights(plan):
+            plan = make_plan(resolved, folder)
+            check_budget(plan, first)
+        write_json(folder / "plan.json", plan.as_json(), compact=True)
+        if where == "slurm":
+            from qup.launch.slurm.launch import submit_study
+
+            return Outcome(*submit_study(plan, resolved, console))
+        return Outcome(*run_here(plan, resolved, console))
+
+
+def _absolute(cell: Config) -> Config:
+    """Folders by which a study is found from anywhere."""
+    return replace(
+        cell,
+        store=replace(cell.store, dir=str(Path(cell.store.dir).absolute())),
+        study=replace(cell.study, dir=str(Path(cell.study.dir).absolute())),
+    )
+
+
+def _plan(cells: Sequence[Config], folder: Path, where: str, console: Console) -> tuple[list[Config], list[Config], Plan]:
+    """(the study's cells as given, the same resolved, their plan), shown."""
+    from qup.identity.resolve import resolve_grid
+
+    first = cells[0]
+    given = open_study(cells)
     found = resolve_grid(given, Path(first.store.dir), dry_run=first.study.dry_run)
-    resolved = found.cells
-    plan = make_plan(resolved, folder)
+    plan = make_plan(found.cells, folder)
     plan.slots = (first.cluster.max_parallel or cores()) if where == "local" else None
     show_plan(plan, console)
     if found.unresolved:
@@ -69,21 +110,4 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
         )
     for note in found.notes:
         console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
-    if first.study.dry_run:
-        for fault in [*missing_keys(plan, where), *tokenizer_faults_of(plan)]:
-            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
-        console.print(f"plan written to {write_dry(plan, given, resolved)}; nothing was run")
-        return Outcome(0, tuple(None for _ in cells))
-    check_budget(plan, first)
-    check_keys(plan, where)
-    check_tokenizers(plan)
-    write_study(plan, given, resolved)
-    if lost_weights(plan):
-        plan = make_plan(resolved, folder)
-        check_budget(plan, first)
-    write_json(folder / "plan.json", plan.as_json(), compact=True)
-    if where == "slurm":
-        from qup.launch.slurm.launch import submit_study
-
-        return Outcome(*submit_study(plan, resolved, console))
-    return Outcome(*run_here(plan, resolved, console))
+    return given, found.cells, plan

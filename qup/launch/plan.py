@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from qup.launch.costs import Cost, Estimator
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
 from qup.pipeline.kinds import resources as resources_of
 from qup.store import Store
+
+LEAST_SHARE = 0.1
+"""Of a stage's expected cost, where it has spent more than was expected."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Plan:
     """Stored results that other code of the same stage version made."""
     cluster: str
     """Whose resources the stages ask for."""
+    spent: Mapping[Ref, float] = field(default_factory=dict)
+    """Oracle dollars that the study has spent already, by stage; looked for only where study.max_oracle_usd limits them."""
     slots: int | None = None
     """Most stages at once; None: nobody knows."""
 
@@ -189,9 +195,13 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         if ref in run:
             resources = resources_of(node.kind, node.view, first.cluster)
             to_run[ref] = Planned(node, resources, estimator.cost(node, resources), run[ref], policy != "warn")
-    share_budget(to_run, first.study.max_oracle_usd)
+    study = first.study.name or "study"
+    budget = first.study.max_oracle_usd
+    spent = {} if budget is None else spent_usd(graph, store, study)
+    if budget is not None:
+        share_budget(to_run, budget, spent)
     return Plan(
-        study=first.study.name or "study",
+        study=study,
         study_dir=study_dir,
         store=store,
         graph=graph,
@@ -200,18 +210,49 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
         idle=set(graph.nodes) - stored - set(to_run),
         other_code=other_code,
         cluster=first.cluster.name,
+        spent=spent,
     )
 
 
-def share_budget(to_run: dict[Ref, Planned], budget: float | None) -> None:
-    """Gives each stage that calls an Oracle its share of study.max_oracle_usd, by expected cost."""
-    if budget is None:
-        return
-    total = sum(planned.cost.oracle_usd for planned in to_run.values())
-    for ref, planned in to_run.items():
-        if hasattr(planned.node.view, "max_usd"):
-            share = budget * planned.cost.oracle_usd / total if total else budget
-            to_run[ref] = replace(planned, node=replace(planned.node, view=replace(planned.node.view, max_usd=share)))
+def spent_usd(graph: Graph, store: Store, study: str) -> dict[Ref, float]:
+    """Dollars of each stage that this study paid an Oracle for: what is stored, was set aside as corrupt, or is unfinished."""
+    from qup.oracle import read_spent
+
+    found: dict[Ref, float] = {}
+    for ref in graph.nodes:
+        if KINDS[ref.kind].asks is None:
+            continue
+        folders = [store.path(*ref), *store.corrupt.glob(f"{ref.kind}-{ref.key}-*")]
+        paid = sum(_paid(folder, study) for folder in folders) + read_spent(store.work(*ref) / "oracle").usd
+        if paid:
+            found[ref] = paid
+    return found
+
+
+def _paid(folder: Path, study: str) -> float:
+    """Dollars that an artifact took, where this study had it made."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+    if manifest.get("study") != study or manifest.get("adopted_from"):
+        return 0.0
+    return float((manifest["metrics"].get("spent") or {}).get("usd", 0.0))
+
+
+def share_budget(to_run: dict[Ref, Planned], budget: float, spent: Mapping[Ref, float]) -> None:
+    """Gives each stage that calls an Oracle its share of what is left of the budget, by what it is still expected to cost.
+
+    A stage's limit counts what it has spent itself before.
+    """
+    asking = {ref: planned for ref, planned in to_run.items() if hasattr(planned.node.view, "max_usd")}
+    usd = {ref: planned.cost.oracle_usd for ref, planned in asking.items()}
+    to_come = {ref: max(usd[ref] - spent.get(ref, 0.0), usd[ref] * LEAST_SHARE) for ref in asking}
+    total = sum(to_come.values())
+    left = max(0.0, budget - sum(spent.values()))
+    for ref, planned in asking.items():
+        limit = spent.get(ref, 0.0) + left * (to_come[ref] / total if total else 1 / len(asking))
+        to_run[ref] = replace(planned, node=replace(planned.node, view=replace(planned.node.view, max_usd=limit)))
 
 
 def check_budget(plan: Plan, first: Config) -> None:
@@ -220,7 +261,11 @@ def check_budget(plan: Plan, first: Config) -> None:
     over = []
     if first.study.max_gpu_hours is not None and totals["gpu_hours"] > first.study.max_gpu_hours:
         over.append(f"study.max_gpu_hours={first.study.max_gpu_hours}: the plan takes {totals['gpu_hours']:.1f} GPU-hours")
-    if first.study.max_oracle_usd is not None and totals["oracle_usd"] > first.study.max_oracle_usd:
-        over.append(f"study.max_oracle_usd={first.study.max_oracle_usd}: the plan takes ${totals['oracle_usd']:.2f}")
+    if first.study.max_oracle_usd is not None and totals["oracle_usd"]:
+        spent = sum(plan.spent.values())
+        to_come = sum(max(0.0, planned.cost.oracle_usd - plan.spent.get(ref, 0.0)) for ref, planned in plan.to_run.items())
+        if spent + to_come > first.study.max_oracle_usd:
+            before = f" beside ${spent:.2f} that the study has spent already" if spent else ""
+            over.append(f"study.max_oracle_usd={first.study.max_oracle_usd}: the plan takes ${to_come:.2f}{before}")
     if over:
         raise BudgetExceeded("; ".join(over) + "; raise the limit, or make the grid smaller")

@@ -127,7 +127,11 @@ def _record_failure(job: Job, error: BaseException) -> None:
     text = str(error).strip() or type(error).__name__
     if not isinstance(error, QupError):
         text = f"{type(error).__name__}: {text}"
-    corrupt = [error.stage, error.key] if isinstance(error, CorruptArtifact) else None
+    write_failure(job, text, [error.stage, error.key] if isinstance(error, CorruptArtifact) else None)
+
+
+def write_failure(job: Job, text: str, corrupt: list[str] | None = None) -> None:
+    """Writes down why a job failed, for status and the next launch."""
     try:
         write_json(job.failure, {"ref": list(job.ref), "label": job.label, "error": text, "corrupt": corrupt, "time": time.time()})
     except OSError as failure:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from qup.config.fingerprint import digest, fields, plain
@@ -11,9 +13,12 @@ from qup.config.schema import Config
 from qup.errors import QupError
 from qup.launch.plan import Plan
 from qup.pipeline.graph import Ref
-from qup.store import Store
+from qup.store import Lease, Store
 from qup.store.store import write_json
 from qup.study import FILE, Cell, Study
+
+REGISTERING_S = 30.0
+"""Seconds without a heartbeat after which a launch that was planning a study counts as dead."""
 
 
 def study_dir_of(first: Config) -> Path:
@@ -26,8 +31,26 @@ def grid_identity(cells: Sequence[Config]) -> tuple[str, ...]:
     return tuple(sorted({digest(fields(cell)) for cell in cells}))
 
 
-def open_study(cells: Sequence[Config]) -> tuple[Path, list[Config]]:
-    """The study's folder and all its cells, those of earlier launches under study.extend included.
+@contextmanager
+def registering(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One launch at a time reads and writes a study's record; a dead one's lease is taken over."""
+    lease = Lease(folder.parent / f".{folder.name}.lease", REGISTERING_S)
+    began, told = time.monotonic(), False
+    while not lease.acquire():
+        if not told and time.monotonic() - began > 2:
+            say(f"waiting for another launch of {folder.name} to be planned ({lease.path})")
+            told = True
+        time.sleep(0.1)
+    lease.watch()
+    try:
+        yield
+        lease.check()
+    finally:
+        lease.release()
+
+
+def open_study(cells: Sequence[Config]) -> list[Config]:
+    """All cells of the study, those of earlier launches under study.extend included.
 
     Raises QupError where the name is taken by another grid.
     """
@@ -35,14 +58,14 @@ def open_study(cells: Sequence[Config]) -> tuple[Path, list[Config]]:
     folder = study_dir_of(first)
     study = Study.at(folder)
     if study is None or study.grid == grid_identity(cells):
-        return folder, list(cells)
+        return list(cells)
     if not first.study.extend:
         raise QupError(
             f"study.name={first.study.name}: another grid of {len(study.cells)} cells has this name (see {folder}); "
             "choose another study.name, or add to it with study.extend=true"
         )
     known = set(grid_identity(cells))
-    return folder, [cell for cell in study.given() if digest(fields(cell)) not in known] + list(cells)
+    return [cell for cell in study.given() if digest(fields(cell)) not in known] + list(cells)
 
 
 def study_of(plan: Plan, given: Sequence[Config], resolved: Sequence[Config], folder: Path, *, dry_run: bool = False) -> Study:

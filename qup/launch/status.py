@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from qup.errors import QupError
+from qup.launch.attendance import attended
 from qup.launch.plan import published
-from qup.launch.process import INTERRUPTED, NO_PYTHON, NO_STORE, read_failure
+from qup.launch.process import read_failure
 from qup.launch.slurm.commands import QueueJob, Slurm
+from qup.launch.slurm.ended import IN_WORDS, decode, exit_status, last_words, outputs, status_in_words
 from qup.launch.slurm.ledger import Ledger, Queue, Submission
+from qup.launch.slurm.site import driver_record
 from qup.launch.units import duration
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
@@ -21,15 +26,9 @@ from qup.store.lease import holder_is_dead
 from qup.study import Cell, Study
 
 ENDED = ("stored", "failed", "cancelled", "lost", "blocked")
-
-IN_WORDS = {
-    "OUT_OF_MEMORY": "out of memory",
-    "TIMEOUT": "out of time",
-    "PREEMPTED": "preempted",
-    "NODE_FAIL": "its node failed",
-    "BOOT_FAIL": "its node failed to boot",
-    "DEADLINE": "missed its deadline",
-}
+FORGOTTEN = "whoever was to start it is gone; qup retry, or the launch again, goes on from here"
+MOST_ASKED = 500
+"""Forgotten jobs that accounting is asked about at once."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class StudyStatus:
     stages: dict[Ref, StageStatus] = field(default_factory=dict)
     slurm: str = ""
     """Why the queue could not be asked, if it could not."""
+    driver: str = ""
+    """What became of the driver, where it ended before everything was submitted."""
 
     def of_cell(self, cell: Cell) -> list[StageStatus]:
         """The wanted stages of a cell and whatever above them is missing."""
@@ -67,31 +68,35 @@ class StudyStatus:
         return all(self.stages[ref].state == "stored" for cell in self.study.cells for ref in cell.wanted)
 
 
-def study_status(study_dir: Path, slurm: Slurm | None) -> StudyStatus:
-    """Reads the store, the ledger, the claims and the queue once. Without SLURM, what is known without it."""
+def study_status(study_dir: Path, slurm: Slurm | None, jobs: Mapping[str, QueueJob] | None = None) -> StudyStatus:
+    """Reads the store, the ledger, the leases and the queue once; `jobs` is the queue where it was just asked.
+
+    Without SLURM, what is known without it.
+    """
     study = Study.load(study_dir)
-    store = study.open_store()
     seen = StudyStatus(study)
-    jobs: dict[str, QueueJob] = {}
     latest = Ledger(study_dir).latest()
-    if latest and slurm is not None:
-        try:
-            jobs = slurm.jobs()
-        except QupError as error:
-            seen.slurm = str(error)
-    queue = Queue(store).all() if jobs else {}
-    known = published(store, list(KINDS))
+    if jobs is None:
+        jobs = {}
+        if slurm is not None and (latest or driver_record(study_dir).exists()):
+            try:
+                jobs = slurm.jobs()
+            except QupError as error:
+                seen.slurm = str(error)
+    known = published(study.open_store(), list(KINDS))
     needed = _needed(study, known)
     accounted: dict[str, QueueJob] = {}
-    if slurm is not None and latest and not seen.slurm:
-        forgotten = [job for ref in needed for job, _, _ in latest.get(ref, ()) if job not in jobs and ref.key not in known[ref.kind]]
-        accounted = slurm.accounted(forgotten[:500])
+    if slurm is not None and not seen.slurm:
+        forgotten = [job for ref in needed for job, _, _ in latest.get(ref, ()) if job not in jobs]
+        accounted = slurm.accounted(forgotten[:MOST_ASKED])
+    reader = _Reader(study, jobs, accounted, seen.slurm)
     for ref in study.nodes:
         if ref.key in known[ref.kind]:
             seen.stages[ref] = StageStatus(ref, "stored")
         elif ref in needed:
-            seen.stages[ref] = _status(study, store, ref, latest.get(ref, []), jobs, accounted, queue.get(ref), seen.slurm)
+            seen.stages[ref] = reader.status(ref, latest.get(ref, []))
     _mark_blocked(seen)
+    _mark_forgotten(seen, jobs)
     return seen
 
 
@@ -107,109 +112,92 @@ def _needed(study: Study, known: dict[str, set[str]]) -> set[Ref]:
     return found
 
 
-def _status(
-    study: Study,
-    store: Store,
-    ref: Ref,
-    tasks: list[tuple[str, Any, Submission]],
-    jobs: dict[str, QueueJob],
-    accounted: dict[str, QueueJob],
-    noted: dict[str, Any] | None,
-    away: str,
-) -> StageStatus:
-    claim = store.claim(*ref)
-    stem = f"{ref.kind}-{ref.key}"
-    live = [(job, jobs[job]) for job, _, submission in tasks if job in jobs and jobs[job].alive and submission.id in jobs[job].comment]
-    if noted and noted["study"] != study.name and noted["job"] in jobs and jobs[noted["job"]].alive:
-        other = jobs[noted["job"]]
-        return StageStatus(ref, "running" if other.state == "RUNNING" else "queued", f"by study {noted['study']}", other.id, shared=True)
-    if live:
-        return _live(ref, live, claim)
-    if claim is not None and not holder_is_dead(claim) and _recent(store, ref):
-        return StageStatus(ref, "running", _progress(claim))
-    failure = read_failure(study.folder / "failed" / f"{stem}.json")
-    ended = [jobs.get(job) or accounted.get(job) for job, _, _ in tasks]
-    if not tasks:
-        return StageStatus(ref, "failed", _last(failure["error"])) if failure else StageStatus(ref, "waiting")
-    if away:
-        return StageStatus(ref, "queued", "the queue cannot be asked", tasks[-1][0])
-    bad = next((job for job in ended if job is not None and job.state.split()[0] != "COMPLETED"), None)
-    stopped = any(job in submission.stopped for job, _, submission in tasks)
-    if bad is not None:
-        return _dead(ref, bad, failure, study.folder, stopped)
-    if failure:
-        return StageStatus(ref, "failed", _last(failure["error"]), tasks[-1][0])
-    if stopped:
-        return StageStatus(ref, "cancelled", "by qup cancel", tasks[-1][0])
-    status = _exit_status(study.folder, tasks[-1][0])
-    if status:
-        return StageStatus(ref, "failed", status_in_words(status), tasks[-1][0])
-    return StageStatus(ref, "lost", "SLURM no longer knows the job, and it left no result", tasks[-1][0])
+class _Reader:
+    """One stage after another, against one look at the queue."""
+
+    def __init__(self, study: Study, jobs: Mapping[str, QueueJob], accounted: Mapping[str, QueueJob], away: str) -> None:
+        self.study, self.store = study, study.open_store()
+        self.jobs, self.accounted, self.away = jobs, accounted, away
+        self.noted = Queue(self.store).all() if jobs else {}
+
+    def status(self, ref: Ref, tasks: Sequence[tuple[str, Any, Submission]]) -> StageStatus:
+        """A stage that is not stored; `tasks` are those of its newest submission."""
+        held = self.store.claim(*ref)
+        noted = self.noted.get(ref)
+        if noted and noted["study"] != self.study.name and noted["job"] in self.jobs and self.jobs[noted["job"]].alive:
+            other = self.jobs[noted["job"]]
+            return StageStatus(
+                ref, "running" if other.state == "RUNNING" else "queued", f"by study {noted['study']}", other.id, shared=True
+            )
+        live = [self.jobs[job] for job, _, submission in tasks if self._is_live(job, submission)]
+        if live:
+            return _live(ref, live, held)
+        if held is not None and not holder_is_dead(held) and _recent(self.store, ref):
+            return StageStatus(ref, "running", _progress(held))
+        failure = read_failure(self.study.folder / "failed" / f"{ref.kind}-{ref.key}.json")
+        if not tasks:
+            return StageStatus(ref, "failed", _last(failure["error"])) if failure else StageStatus(ref, "waiting")
+        if self.away:
+            return StageStatus(ref, "queued", "the queue cannot be asked", tasks[-1][0])
+        return self._ended(ref, tasks, failure)
+
+    def _is_live(self, job: str, submission: Submission) -> bool:
+        found = self.jobs.get(job)
+        return found is not None and found.alive and found.submission == submission.id
+
+    def _ended(self, ref: Ref, tasks: Sequence[tuple[str, Any, Submission]], failure: dict[str, Any] | None) -> StageStatus:
+        ended = [(self.jobs.get(job) or self.accounted.get(job), submission) for job, _, submission in tasks]
+        bad = next(((job, submission) for job, submission in ended if job is not None and job.state.split()[0] != "COMPLETED"), None)
+        stopped = any(job in submission.stopped for job, _, submission in tasks)
+        if bad is not None:
+            return self._dead(ref, *bad, failure, stopped)
+        last, _, submission = tasks[-1]
+        if failure:
+            return StageStatus(ref, "failed", _last(failure["error"]), last)
+        if stopped:
+            return StageStatus(ref, "cancelled", "by qup cancel", last)
+        status = exit_status(self.study.folder, last)
+        if status:
+            return StageStatus(ref, "failed", self._in_words(ref, status, submission, last), last)
+        return StageStatus(ref, "lost", "SLURM no longer knows the job, and it left no result", last)
+
+    def _dead(self, ref: Ref, job: QueueJob, submission: Submission, failure: dict[str, Any] | None, stopped: bool) -> StageStatus:
+        state = job.state.split()[0]
+        if state == "CANCELLED":
+            # what qup stopped first, for a job that was cancelled while it waited keeps "Dependency" as its reason
+            why = (
+                "by qup cancel"
+                if stopped
+                else "a stage it depends on did not succeed"
+                if job.reason in ("Dependency", "DependencyNeverSatisfied")
+                else "by hand, or by its dependency"
+            )
+            return StageStatus(ref, "cancelled", why, job.id, job.restarts)
+        if state in IN_WORDS:
+            return StageStatus(ref, "failed", IN_WORDS[state], job.id, job.restarts)
+        if failure:
+            return StageStatus(ref, "failed", _last(failure["error"]), job.id, job.restarts)
+        status = exit_status(self.study.folder, job.id) or decode(job.exit_code)
+        return StageStatus(ref, "failed", self._in_words(ref, status, submission, job.id), job.id, job.restarts)
+
+    def _in_words(self, ref: Ref, status: int, submission: Submission, job: str) -> str:
+        """An end that the stage itself said nothing of, with the last that its job said."""
+        said = last_words(outputs(self.study.folder, submission.id, job))
+        log = self.study.folder / "logs" / f"{ref.kind}-{ref.key}.log"
+        silent = not said and not (log.exists() and log.stat().st_size)
+        return status_in_words(status) + (f": {said[-1].strip()}" if said else ", before it said anything" if silent else "")
 
 
-def _live(ref: Ref, live: list[tuple[str, QueueJob]], claim: dict[str, Any] | None) -> StageStatus:
-    running = [job for _, job in live if job.state in ("RUNNING", "COMPLETING")]
-    job = running[0] if running else live[0][1]
-    restarts = max(one.restarts for _, one in live)
+def _live(ref: Ref, live: Sequence[QueueJob], held: dict[str, Any] | None) -> StageStatus:
+    running = [job for job in live if job.state in ("RUNNING", "COMPLETING")]
+    job = running[0] if running else live[0]
+    restarts = max(one.restarts for one in live)
     note = f"requeued {restarts}×, " if restarts else ""
     if running:
-        return StageStatus(ref, "running", f"{note}{_progress(claim) or job.used}", job.id, restarts)
-    if job.reason in ("JobHeldUser", "JobHeldAdmin"):
+        return StageStatus(ref, "running", f"{note}{_progress(held) or job.used}", job.id, restarts)
+    if job.held:
         return StageStatus(ref, "held", f"{note}{job.reason}", job.id, restarts)
     return StageStatus(ref, "queued", f"{note}{job.reason}", job.id, restarts)
-
-
-def _dead(ref: Ref, job: QueueJob, failure: dict[str, Any] | None, study_dir: Path, stopped: bool) -> StageStatus:
-    state = job.state.split()[0]
-    if state == "CANCELLED" and stopped:
-        # first, for a job that was cancelled while it waited keeps "Dependency" as its reason
-        return StageStatus(ref, "cancelled", "by qup cancel", job.id, job.restarts)
-    if state == "CANCELLED" and job.reason in ("Dependency", "DependencyNeverSatisfied"):
-        return StageStatus(ref, "cancelled", "a stage it depends on did not succeed", job.id, job.restarts)
-    if state == "CANCELLED":
-        return StageStatus(ref, "cancelled", "by hand, or by its dependency", job.id, job.restarts)
-    if state in IN_WORDS:
-        return StageStatus(ref, "failed", IN_WORDS[state], job.id, job.restarts)
-    if failure:
-        return StageStatus(ref, "failed", _last(failure["error"]), job.id, job.restarts)
-    status = _exit_status(study_dir, job.id) or _decode(job.exit_code)
-    return StageStatus(ref, "failed", status_in_words(status), job.id, job.restarts)
-
-
-def _decode(text: str) -> int:
-    """squeue prints wait(2)'s status, sacct `exit:signal`."""
-    if ":" in text:
-        code, _, number = text.partition(":")
-        return 128 + int(number) if number not in ("", "0") else int(code or 0)
-    if not text.isdigit():
-        return 0
-    raw = int(text)
-    return 128 + (raw & 127) if raw & 127 else raw >> 8
-
-
-def status_in_words(status: int) -> str:
-    """An exit status for people."""
-    match status:
-        case 0:
-            return "ended without a result"
-        case s if s == INTERRUPTED:
-            return "interrupted too often; it goes on from its last checkpoint or shard when retried"
-        case s if s == NO_PYTHON:
-            return "the Python environment is not there on its node"
-        case s if s == NO_STORE:
-            return "the store is not visible on its node"
-        case 137:
-            return "killed by SIGKILL (out of memory, perhaps)"
-        case s if s > 128:
-            return f"killed by signal {s - 128}"
-    return f"ended with status {status}"
-
-
-def _exit_status(study_dir: Path, job: str) -> int:
-    try:
-        return int((study_dir / "slurm" / "exits" / job).read_text())
-    except (FileNotFoundError, ValueError):
-        return 0
 
 
 def _recent(store: Store, ref: Ref) -> bool:
@@ -219,14 +207,14 @@ def _recent(store: Store, ref: Ref) -> bool:
         return False
 
 
-def _progress(claim: dict[str, Any] | None) -> str:
-    progress = (claim or {}).get("progress")
-    if not claim or not progress or not progress["total"]:
+def _progress(held: dict[str, Any] | None) -> str:
+    progress = (held or {}).get("progress")
+    if not held or not progress or not progress["total"]:
         return ""
     share = progress["done"] / progress["total"]
     text = f"{progress['done']:,.0f}/{progress['total']:,.0f} {progress['unit']}"
     if share > 0:
-        text += f", {duration((time.time() - claim['began']) * (1 - share) / share)} left"
+        text += f", {duration((time.time() - held['began']) * (1 - share) / share)} left"
     return text
 
 
@@ -245,3 +233,24 @@ def _mark_blocked(seen: StudyStatus) -> None:
         if status is not None and status.state == "waiting" and any(parent in bad for parent in seen.study.nodes[ref]):
             seen.stages[ref] = StageStatus(ref, "blocked", "a stage it depends on failed")
             bad.add(ref)
+
+
+def _mark_forgotten(seen: StudyStatus, jobs: Mapping[str, QueueJob]) -> None:
+    """Waiting stages that nobody alive will start, and why the driver did not."""
+    study = seen.study
+    waiting = [ref for ref, status in seen.stages.items() if status.state == "waiting"]
+    if not waiting or study.dry_run or seen.slurm or attended(study.folder):
+        return
+    try:
+        driver = json.loads(driver_record(study.folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        driver = None
+    if driver is not None:
+        job = jobs.get(driver["job"])
+        if job is not None and job.alive:
+            return
+        how = IN_WORDS.get(job.state.split()[0], job.state.lower()) if job is not None else "gone"
+        where = f"job {driver['job']}" if driver["job"] else f"log {driver.get('log', study.folder / 'logs' / 'driver.log')}"
+        seen.driver = f"the driver ended before everything was submitted ({where}): {driver.get('error') or how}"
+    for ref in waiting:
+        seen.stages[ref] = replace(seen.stages[ref], state="lost", detail=FORGOTTEN)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from qup.launch.pace import ASK_S, Pace
 from qup.launch.slurm.commands import Slurm
 from qup.launch.slurm.site import on_slurm
-from qup.launch.status import StageStatus, StudyStatus, study_status
+from qup.launch.status import FORGOTTEN, StageStatus, StudyStatus, study_status
 from qup.pipeline import KINDS
+from qup.study import Study
 
-WATCH_S = 2.0
+WATCHED_S = 5.0
+"""Longest time between two looks where somebody watches."""
 
 STYLES = {
     "stored": ("✓", "green"),
@@ -68,13 +72,14 @@ def show_states(seen: StudyStatus, width: int) -> Table:
 
 
 def notes(seen: StudyStatus) -> list[str]:
-    """What went wrong or waits, in words: the worst first, a line a stage, and one for stages cancelled for the same reason."""
+    """What went wrong or waits, in words: the worst first, a line a stage, and one for stages cancelled or lost for the same reason."""
     lines = [f"the queue could not be asked: {seen.slurm}"] if seen.slurm else []
+    lines += [seen.driver] if seen.driver else []
     told: list[StageStatus] = []
-    cancelled: dict[str, list[StageStatus]] = {}
+    alike: dict[tuple[str, str], list[StageStatus]] = {}
     for status in seen.stages.values():
-        if status.state == "cancelled":
-            cancelled.setdefault(status.detail, []).append(status)
+        if status.state == "cancelled" or status.detail == FORGOTTEN:
+            alike.setdefault((status.state, status.detail), []).append(status)
         elif status.state in ("failed", "lost", "held") or (
             status.state == "queued" and status.detail not in ("Dependency", "Priority", "Resources", "None")
         ):
@@ -83,8 +88,8 @@ def notes(seen: StudyStatus) -> list[str]:
     lines += [_note(status) for status in told[:MOST_NOTES]]
     if len(told) > MOST_NOTES:
         lines.append(f"… and {len(told) - MOST_NOTES} more; --json has all")
-    for why, statuses in cancelled.items():
-        lines.append(_note(statuses[0]) if len(statuses) == 1 else f"cancelled {len(statuses)} stages: {why}")
+    for (state, why), statuses in alike.items():
+        lines.append(_note(statuses[0]) if len(statuses) == 1 else f"{state} {len(statuses)} stages: {why}")
     return lines
 
 
@@ -95,32 +100,20 @@ def _note(status: StageStatus) -> str:
 
 def watch(folder: Path, console: Console) -> int:
     """Shows the study until nothing more happens; exit status 0 where every result is there."""
-    from rich.live import Live
-
     slurm = Slurm() if on_slurm(folder) else None
-    shown = console.is_terminal
+    pace = Pace(Study.load(folder), WATCHED_S if console.is_terminal else ASK_S)
     last = ""
-    with Live(console=console, auto_refresh=False, transient=True) if shown else _Nothing() as live:
+    with Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext() as live:
         while True:
             seen = study_status(folder, slurm)
-            if isinstance(live, Live):
+            if live is not None:
                 live.update(show_states(seen, console.width), refresh=True)
-            else:
-                text = summary(seen)
-                if text != last:
-                    console.print(text, highlight=False)
-                    last = text
+            elif (text := summary(seen)) != last:
+                console.print(text, highlight=False, soft_wrap=True)
+                last = text
             if seen.ended() and not seen.slurm:
                 return 0 if seen.good() else 1
-            time.sleep(WATCH_S)
-
-
-class _Nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
+            pace.pause()
 
 
 def summary(seen: StudyStatus) -> str:

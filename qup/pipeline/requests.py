@@ -44,6 +44,9 @@ def request_faults(cluster: Cluster, launcher: str) -> Iterator[Fault]:
             yield Fault(f"{key}.nodes", asked.nodes, "must be 1 here; several nodes need hydra/launcher=slurm")
         if asked.workers > 1 and name not in shared:
             yield Fault(f"{key}.workers", asked.workers, f"must be 1: the stages that workers share are {', '.join(shared)}")
+        if launcher == "slurm" and 1 < asked.workers >= cluster.max_jobs:
+            together = f"must be above {key}.workers={asked.workers}: a stage's workers and their merge are submitted together"
+            yield Fault("cluster.max_jobs", cluster.max_jobs, together)
         gpus = asked.gpus.rpartition(":")[2]
         if gpus.isdigit() and int(gpus) > 0 and asked.tasks not in (1, int(gpus)):
             yield Fault(f"{key}.tasks", asked.tasks, f"must be 1 or {gpus}, one for each of {key}.gpus={asked.gpus}")

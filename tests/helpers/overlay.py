@@ -141,6 +141,10 @@ class Overlay:
         """What the next runs of a stage kind do."""
         (self.control / f"{kind}.json").write_text(json.dumps(orders))
 
+    def go(self, kind: str) -> None:
+        """Lets the runs of a kind that wait go on."""
+        (self.control / f"{kind}.go").touch()
+
     def forget(self, kind: str) -> None:
         (self.control / f"{kind}.json").unlink(missing_ok=True)
 
@@ -175,14 +179,27 @@ class Overlay:
             **options,
         )
 
-    def slow_sbatch(self, seconds: float) -> None:
-        """Every later sbatch call takes so much longer, which leaves time for what is to happen in the middle of submission."""
-        real = shutil.which("sbatch")
+    def wrap(self, command: str, script: str) -> None:
+        """What every later call of a command does instead: shell lines, in which $REAL is the real one and $N the number of this call."""
         folder = self.control / "bin"
-        folder.mkdir()
-        (folder / "sbatch").write_text(f'#!/bin/sh\nsleep {seconds}\nexec {real} "$@"\n')
-        (folder / "sbatch").chmod(0o755)
+        folder.mkdir(exist_ok=True)
+        calls = folder / f".{command}.calls"
+        lines = [
+            "#!/bin/bash",
+            f"REAL={shutil.which(command)}",
+            f'echo "$@" >> {calls}',
+            f"N=$(wc -l < {calls})",
+            script,
+            'exec $REAL "$@"',
+        ]
+        (folder / command).write_text("\n".join(lines) + "\n")
+        (folder / command).chmod(0o755)
         self.env["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+    def calls(self, command: str) -> list[str]:
+        """The arguments of each call of a wrapped command."""
+        path = self.control / "bin" / f".{command}.calls"
+        return path.read_text().splitlines() if path.exists() else []
 
     def launch(self, cells: list[Any], where: str = "local", timeout: float = 120) -> tuple[int, str]:
         """Exit status and output of a launch."""

@@ -1,7 +1,7 @@
 """A stand-in for a stage's computation, with the launcher, store and graph left real.
 
 It notes each run in $QUP_TEST_CONTROL/runs.jsonl and does what $QUP_TEST_CONTROL/<kind>.json says:
-{"sleep": seconds, "raise": text, "kill": true, "once": true, "weights": true: writes a folder of them}.
+{"sleep": seconds, "wait": true: until $QUP_TEST_CONTROL/<kind>.go is there, "raise": text, "kill": true, "once": true, "weights": true: writes a folder of them}.
 """
 
 import json
@@ -52,6 +52,11 @@ def behave(kind, ctx):
         time.sleep(0.05)
         ctx.progress(step + 1, steps, "steps")
         done_path.write_text(str(step + 1))
+        if ctx.stopping():
+            _note(kind, ctx, "stopped")
+        ctx.check()
+    while orders.get("wait") and not (_control() / f"{kind}.go").exists():
+        time.sleep(0.05)
         if ctx.stopping():
             _note(kind, ctx, "stopped")
         ctx.check()

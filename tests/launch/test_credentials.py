@@ -37,7 +37,7 @@ def test_a_launch_without_the_oracles_key_is_refused_before_anything_runs(tmp_pa
     assert "judge.api_key_env='QUP_TEST_ORACLE_KEY'" in out
     assert "Traceback" not in out
     assert not overlay.runs()
-    assert not (overlay.store / "studies").exists(), "a refused launch takes no name"
+    assert not (overlay.store / "studies" / "test").exists(), "a refused launch takes no name"
 
 
 def test_stored_stages_need_no_key(tmp_path):

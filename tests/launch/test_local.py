@@ -17,6 +17,7 @@ from qup.errors import StoreError
 from qup.launch.local import run
 from qup.launch.local.scheduler import _status_in_words
 from qup.launch.plan import make_plan
+from qup.study import Study as Recorded
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay
 
@@ -315,10 +316,10 @@ def test_stages_run_the_code_that_planned_them_wherever_the_command_was_given(ov
 
 
 def test_a_stage_that_could_not_write_why_it_failed_is_told_from_others_by_the_full_disk(tmp_path, monkeypatch):
-    assert _status_in_words(1, tmp_path) == "ended with status 1; see its log"
+    assert _status_in_words(1, tmp_path, tmp_path / "log") == "ended with status 1; see its log"
     monkeypatch.setattr("qup.launch.local.scheduler.shutil.disk_usage", lambda path: type("usage", (), {"free": 0}))
-    assert f"the disk of {tmp_path} is full" in _status_in_words(1, tmp_path)
-    assert "killed by SIGKILL" in _status_in_words(-9, tmp_path)
+    assert f"the disk of {tmp_path} is full" in _status_in_words(1, tmp_path, tmp_path / "log")
+    assert "killed by SIGKILL" in _status_in_words(-9, tmp_path, tmp_path / "log")
 
 
 def test_a_store_that_spoils_whatever_is_written_is_an_error_in_the_end(tmp_path, monkeypatch):
@@ -377,3 +378,88 @@ def test_weights_wait_for_the_training_that_will_adopt_them(overlay):
     assert status == 0, out
     assert kinds_run(overlay, "ended")["train"] == 2
     assert not list((overlay.store / "train").glob("*/model"))
+
+
+def test_two_launches_that_extend_a_study_at_once_keep_both_cells(overlay):
+    assert overlay.launch(GRID[-1:])[0] == 0
+    slow = overlay.root / "qup" / "launch" / "plan.py"
+    slow.write_text(
+        slow.read_text().replace(
+            "    graph = build_graph(cells)\n", "    import time\n\n    time.sleep(2)\n    graph = build_graph(cells)\n"
+        )
+    )
+    both = [overlay.popen([replace(one, study=replace(one.study, extend=True))], "local") for one in GRID[1:3]]
+    outs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    study = Recorded.load(overlay.store / "studies" / "test")
+    assert {one.label for one in study.cells} >= {"lab_foreign/slm_rft/dft", "lab_foreign/oracle_refined/sft"}
+    assert len(study.cells) == 3
+
+
+def test_a_killed_launch_leaves_stages_that_status_calls_lost_and_wait_does_not_wait_for(overlay):
+    overlay.order("train", wait=True)
+    process = overlay.popen(GRID[:1], "local")
+    overlay.await_run("train")
+    status, out = overlay.qup("status", "test", "--json")
+    assert {stage["stage"]: stage["state"] for stage in json.loads(out)["cells"][0]["stages"]}["evaluate"] == "waiting"
+    process.kill()
+    process.communicate()
+    status, out = overlay.qup("wait", "test", timeout=60)
+    assert status == 1, out
+    status, out = overlay.qup("status", "test")
+    assert "whoever was to start it is gone" in out
+    overlay.go("train")
+    status, out = overlay.qup("retry", "test")
+    assert status == 0, out
+    assert overlay.qup("wait", "test", timeout=60)[0] == 0
+
+
+def test_a_stage_killed_before_it_said_anything_is_told_as_such(overlay):
+    path = overlay.root / "qup" / "launch" / "process.py"
+    path.write_text(
+        path.read_text().replace(
+            "    stop.install()\n    job = Job.load(path)\n", "    os.kill(os.getpid(), signal.SIGKILL)\n    job = Job.load(path)\n"
+        )
+    )
+    status, out = overlay.launch(GRID[-1:])
+    assert status == 1
+    assert "killed by SIGKILL (out of memory, perhaps), before it said anything" in out
+    _, out = overlay.qup("status", "test")
+    assert "killed by SIGKILL (out of memory, perhaps), before it said anything" in out
+    status, out = overlay.qup("logs", "0", "student")
+    assert "no log" not in out or "killed by SIGKILL" in out
+
+
+def test_a_study_is_retried_from_another_folder_in_its_own_store(overlay, tmp_path):
+    overlay.order("train", **{"raise": "no"})
+    assert overlay.launch(GRID[:1])[0] == 1
+    overlay.forget("train")
+    before = len(overlay.runs())
+    elsewhere, overlay.work = tmp_path / "elsewhere", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    status, out = overlay.qup("--dir", str(tmp_path / "work" / "multirun"), "retry", "test")
+    assert status == 0, out
+    assert not list(elsewhere.iterdir())
+    assert {entry["kind"] for entry in overlay.runs()[before:]} == {"train", "evaluate"}
+
+
+def test_what_only_slurm_knows_is_refused_in_a_retry_here(overlay):
+    assert overlay.launch(GRID[-1:])[0] == 0
+    for flags in (["--mem", "x2"], ["--time", "x2"], ["--stage", "train"], ["--code", "live"]):
+        status, out = overlay.qup("retry", "test", *flags)
+        assert status == 1
+        assert flags[0] in out and "was not submitted to SLURM" in out
+
+
+def test_a_dry_run_is_not_retried_or_waited_for_and_no_row_of_status(overlay):
+    dry = [replace(one, study=replace(one.study, name="tried", dry_run=True)) for one in GRID[:1]]
+    assert overlay.launch(dry)[0] == 0
+    for command in (["retry", "tried"], ["wait", "tried"], ["cancel", "tried"], ["logs", "0", "train", "--study", "tried"]):
+        status, out = overlay.qup(*command)
+        assert status == 1, command
+        assert "a dry run, of which nothing has run" in out, command
+    assert not overlay.runs()
+    assert overlay.launch(GRID[-1:])[0] == 0
+    _, out = overlay.qup("status")
+    assert "dry runs, of which nothing has run: tried" in out
+    assert [line.split()[0] for line in out.splitlines() if line.strip().endswith(("1", "0"))] == ["test"]

@@ -148,7 +148,7 @@ def test_cancel_takes_a_studys_jobs_and_leaves_what_another_needs(overlay, slurm
 
 def test_a_client_killed_in_the_middle_leaves_held_jobs_that_the_next_launch_clears(overlay, slurm):
     overlay.order("problems", sleep=1)
-    overlay.slow_sbatch(0.5)
+    overlay.wrap("sbatch", "sleep 0.5")
     process = overlay.popen(grid(), "slurm")
     slurm.wait_for(lambda: slurm.run("squeue", "-h", "-r").count("\n") >= 3, "some jobs")
     process.kill()

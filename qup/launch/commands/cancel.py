@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from qup.errors import QupError
-from qup.launch.slurm.commands import Slurm
+from qup.launch.slurm.commands import QueueJob, Slurm
 from qup.launch.slurm.ledger import Ledger, Queue
 from qup.launch.slurm.site import load_site, on_slurm, queue_lock
 from qup.launch.status import study_status
@@ -17,7 +18,7 @@ from qup.study import Study, find_cell, find_study
 
 def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> int:
     """Cancels a study's jobs, or those only this cell needs; a stage that another study's queued cell needs is left."""
-    found = find_study(study, shown)
+    found = find_study(study, shown, ran=True)
     folder = found.folder
     if not on_slurm(folder):
         raise QupError(f"study {study} was not submitted to SLURM; a launch on this machine is stopped with Ctrl-C")
@@ -26,14 +27,14 @@ def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> in
     site = load_site(folder)
     with queue_lock(site.store):
         mine = _refs_to_cancel(found, cell, shown)
-        elsewhere = _needed_elsewhere(folder)
         jobs = slurm.jobs()
+        elsewhere = _needed_elsewhere(folder, slurm, jobs)
         ledger = Ledger(folder)
         doomed, left, refs = [], [], []
         stopped: dict[str, list[str]] = {}
         for ref, tasks in ledger.latest().items():
             for job, _, submission in tasks:
-                if job not in jobs or not jobs[job].alive or submission.id not in jobs[job].comment or ref not in mine:
+                if job not in jobs or not jobs[job].alive or submission.id != jobs[job].submission or ref not in mine:
                     continue
                 if ref in elsewhere:
                     left.append(ref)
@@ -46,7 +47,7 @@ def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> in
             doomed += [
                 job.id
                 for job in jobs.values()
-                if job.alive and job.comment.startswith(f"qup {site.study} ") and job.id not in listed and _is_side_job(job.comment, left)
+                if job.alive and job.of(site.identity) and job.id not in listed and (job.what in ("report", "driver") or not left)
             ]
         for submission_id, tasks_of in stopped.items():
             ledger.write("stopped", submission_id, jobs=tasks_of)
@@ -60,11 +61,6 @@ def cancel(study: str, shown: Path, console: Console, *, cell: str | None) -> in
     return 0
 
 
-def _is_side_job(comment: str, left: list[Ref]) -> bool:
-    """Reports, drivers and held leftovers that no stage left alone belongs to."""
-    return comment.endswith((" report", " driver")) or not left
-
-
 def _refs_to_cancel(study: Study, label: str | None, shown: Path) -> set[Ref]:
     if label is None:
         return set(study.nodes)
@@ -73,13 +69,13 @@ def _refs_to_cancel(study: Study, label: str | None, shown: Path) -> set[Ref]:
     return set(cell.ordered()) - others
 
 
-def _needed_elsewhere(folder: Path) -> set[Ref]:
+def _needed_elsewhere(folder: Path, slurm: Slurm, jobs: Mapping[str, QueueJob]) -> set[Ref]:
     """Missing stages that other studies with live jobs depend on."""
     needed: set[Ref] = set()
     for other in folder.parent.iterdir():
         if other.name == folder.name or not on_slurm(other):
             continue
-        seen = study_status(other, Slurm())
+        seen = study_status(other, slurm, jobs)
         live = [status for status in seen.stages.values() if status.state in ("queued", "running", "held")]
         if live:
             needed |= {status.ref for status in live}

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from qup.config.schema import Resources
 from qup.errors import QupError
+from qup.launch.attendance import attending
 from qup.launch.local.run import run_here
-from qup.launch.plan import Plan, make_plan
+from qup.launch.plan import Plan, check_budget, make_plan
 from qup.launch.preflight.credentials import check_keys
-from qup.launch.slurm.commands import Slurm
+from qup.launch.slurm.commands import Slurm, SubmitLimit
 from qup.launch.slurm.driver import blocked, here_refs, leave_driver, replan, submit_report
 from qup.launch.slurm.site import load_site, on_slurm, queue_lock, save_site
 from qup.launch.slurm.submit import Submitter
@@ -27,13 +28,19 @@ from qup.study import Study, find_study
 
 def retry(study: str, shown: Path, console: Console, *, stages: list[str], code: str, mem: str | None, time: str | None) -> int:
     """Runs again what failed, was cancelled or was lost, and what waits for it; exit status 0 once submitted (or run)."""
-    found = find_study(study, shown)
+    found = find_study(study, shown, ran=True)
     folder = found.folder
     for stage in stages:
         if stage not in KINDS:
             raise QupError(f"--stage {stage}: there are {', '.join(KINDS)}")
     memory_factor, time_factor = _factor("--mem", mem), _factor("--time", time)
     if not on_slurm(folder):
+        given = {"--stage": bool(stages), "--mem": mem, "--time": time, "--code": code != "frozen"}
+        if any(given.values()):
+            named = ", ".join(flag for flag, value in given.items() if value)
+            raise QupError(
+                f"{named}: study {found.name} was not submitted to SLURM; here everything that failed runs again, with the code and machine as they are"
+            )
         return _retry_here(found, console)
     slurm = Slurm()
     slurm.check()
@@ -61,23 +68,26 @@ def retry(study: str, shown: Path, console: Console, *, stages: list[str], code:
     with queue_lock(site.store):
         submitter = Submitter(site, slurm)
         submitter.clear_leftovers()
-        submission, left = submitter.submit_wave(plan, site.cluster.max_jobs, skip=skip)
-    again = [unit.ref for _, unit in submission.job_ids() if unit.ref in bad]
-    console.print(
-        f"resubmitted {len(set(again))} stages that had not succeeded and {len(plan.to_run) - len(left) - len(set(again))} that waited for them"
-    )
+        submission, left = submitter.submit_wave(plan, skip=skip)
+    mine = {unit.ref for _, unit in submission.job_ids()}
+    console.print(f"resubmitted {len(mine & bad.keys())} stages that had not succeeded and {len(mine - bad.keys())} that waited for them")
     if [ref for ref in left if ref not in skip or ref in here]:
         leave_driver(site, submitter, here, console)
     else:
-        submit_report(site, submitter)
+        try:
+            submit_report(site, submitter)
+        except SubmitLimit:
+            leave_driver(site, submitter, here, console)
     return 0
 
 
 def _retry_here(study: Study, console: Console) -> int:
     cells = study.configs()
-    plan = make_plan(cells, study.folder)
-    check_keys(plan, "local")
-    return run_here(plan, cells, console)[0]
+    with attending(study.folder, "launch"):
+        plan = make_plan(cells, study.folder)
+        check_budget(plan, cells[0])
+        check_keys(plan, "local")
+        return run_here(plan, cells, console)[0]
 
 
 def _factor(flag: str, text: str | None) -> float:

@@ -37,6 +37,7 @@ def status_json(seen: StudyStatus) -> dict[str, Any]:
     return {
         "study": seen.study.name,
         "slurm": seen.slurm,
+        "driver": seen.driver,
         "ended": seen.ended(),
         "good": seen.good(),
         "cells": [
@@ -55,14 +56,21 @@ def list_studies(shown: Path, console: Console) -> int:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in ("study", "cells", "done"):
         table.add_column(column, justify="left" if column == "study" else "right")
+    dry: list[str] = []
     for folder in studies_in(shown):
         study = Study.load(folder)
+        if study.dry_run:
+            dry.append(study.name)
+            continue
         known = published(study.open_store(), list(KINDS))
         done = sum(all(ref.key in known[ref.kind] for ref in cell.wanted) for cell in study.cells)
-        table.add_row(folder.name, str(len(study.cells)), "dry run" if study.dry_run else str(done))
-    if not table.row_count:
+        table.add_row(folder.name, str(len(study.cells)), str(done))
+    if table.row_count:
+        console.print(table)
+    if dry:
+        console.print(f"dry runs, of which nothing has run: {', '.join(dry)}", soft_wrap=True, highlight=False)
+    if not table.row_count and not dry:
         raise InputError(f"--dir={shown}: no study is there")
-    console.print(table)
     return 0
 
 

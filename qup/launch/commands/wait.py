@@ -15,7 +15,7 @@ from qup.study import find_study
 
 def wait(study: str, shown: Path, console: Console) -> int:
     """Waits for a study's end."""
-    folder = find_study(study, shown).folder
+    folder = find_study(study, shown, ran=True).folder
     status = watch(folder, console)
     if console.is_terminal:
         console.print(summary(study_status(folder, Slurm() if on_slurm(folder) else None)))

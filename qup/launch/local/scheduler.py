@@ -18,7 +18,7 @@ from qup.launch.local.display import Display
 from qup.launch.local.machine import Machine, this_machine
 from qup.launch.local.zygote import Zygote
 from qup.launch.plan import Plan
-from qup.launch.process import CORRUPT, INTERRUPTED, OUTCOMES, read_failure
+from qup.launch.process import CORRUPT, INTERRUPTED, OUTCOMES, read_failure, write_failure
 from qup.launch.units import parse_memory
 from qup.pipeline.graph import Ref
 
@@ -132,7 +132,11 @@ class LocalRun:
         else:
             stage.state = "failed"
             failure = read_failure(self.jobs[ref].failure)
-            stage.error = _last_line(failure["error"]) if failure else _status_in_words(status, self.plan.store.root)
+            if failure:
+                stage.error = _last_line(failure["error"])
+            else:
+                stage.error = _status_in_words(status, self.plan.store.root, self.jobs[ref].log)
+                write_failure(self.jobs[ref], stage.error)
             if status == CORRUPT and failure and failure["corrupt"]:
                 self.corrupt.append(tuple(failure["corrupt"]))
             self._block(ref)
@@ -173,13 +177,14 @@ def _last_line(text: str) -> str:
     return text if len(lines) < 4 else lines[-1]
 
 
-def _status_in_words(status: int, store: Path) -> str:
+def _status_in_words(status: int, store: Path, log: Path) -> str:
     """What is known of a stage that left no word of its failure; on a full disk it could not."""
     if status == INTERRUPTED:
         return "interrupted; the next run goes on from where it was"
     if status < 0:
         name = signal.Signals(-status).name
-        return f"killed by {name}" + (" (out of memory, perhaps)" if -status == signal.SIGKILL else "")
+        silent = "" if log.exists() and log.stat().st_size else ", before it said anything"
+        return f"killed by {name}" + (" (out of memory, perhaps)" if -status == signal.SIGKILL else "") + silent
     if shutil.disk_usage(store).free < FULL_BYTES:
         return f"ended with status {status}: the disk of {store} is full; free space, and the same command goes on from here"
     return f"ended with status {status}; see its log"

@@ -52,15 +52,12 @@ def _direct(ref: Ref, planned: Mapping[Ref, Planned], missing: Mapping[Ref, froz
     return [parent for parent in planned[ref].node.parents if parent in parents and parent not in implied]
 
 
-def make_batches(
-    to_submit: Mapping[Ref, Planned], queued: Mapping[Ref, str], max_array: int, held_back: frozenset[Ref] = frozenset()
-) -> list[Batch]:
+def make_batches(known: Mapping[Ref, Planned], queued: Mapping[Ref, str], max_array: int) -> list[Batch]:
     """Batches in submission order. `queued` maps stages already in the queue to their job ids.
 
     Stages of one kind and equal resources become one array where they wait for the same jobs, or for the
-    members of one other array index by index; the rest are single jobs. Arrays are cut below `max_array`.
+    members of one other array index by index; the rest are single jobs. Arrays have at most `max_array` tasks, SLURM's MaxArraySize, of which 0 and 1 mean none at all.
     """
-    known = {ref: planned for ref, planned in to_submit.items() if ref not in held_back}
     missing: dict[Ref, frozenset[Ref]] = {}
     above: dict[Ref, frozenset[Ref]] = {}
     direct: dict[Ref, list[Ref]] = {}
@@ -77,7 +74,7 @@ def make_batches(
         for ref in level:
             groups.setdefault(_group(ref, known[ref], direct[ref], placed, queued), []).append(ref)
         for refs in groups.values():
-            batches.extend(_batch(refs, known, direct, placed, queued, max_array))
+            batches.extend(_batch(refs, known, direct, placed, queued, max(1, max_array)))
     return batches
 
 
@@ -136,9 +133,9 @@ def _chunks(
         ref: next((placed[parent] for parent in direct[ref] if parent in placed and placed[parent].index is not None), None) for ref in refs
     }
     if not any(members.values()):
-        return [(list(refs[start : start + max_array - 1]), None) for start in range(0, len(refs), max(1, max_array - 1))]
+        return [(list(refs[start : start + max_array]), None) for start in range(0, len(refs), max_array)]
     if len({frozenset(direct[ref]) for ref in refs}) == 1:
-        return [(list(refs[start : start + max_array - 1]), None) for start in range(0, len(refs), max(1, max_array - 1))]
+        return [(list(refs[start : start + max_array]), None) for start in range(0, len(refs), max_array)]
     leader = next(place for place in members.values() if place is not None).batch
     rounds: list[dict[int, Ref]] = []
     for ref in refs:
@@ -171,7 +168,7 @@ def _wide(
     ref: Ref, planned: Planned, parents: Sequence[Ref], placed: dict[Ref, _Place], queued: Mapping[Ref, str], max_array: int
 ) -> list[Batch]:
     """A wide stage: an array of workers, and one merge behind it."""
-    workers = min(planned.resources.workers, max_array - 1)
+    workers = min(planned.resources.workers, max_array)
     array = Batch(ref.kind, [Unit(ref, index, workers) for index in range(workers)], planned=planned)
     _wait_for(array, parents, placed, queued)
     merge = Batch(ref.kind, [Unit(ref)], after=[(array, None)], planned=planned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -33,11 +34,17 @@ TERMINAL = (
     "DEADLINE",
     "REVOKED",
 )
-_SQUEUE = "JobArrayID:40,State:24,Reason:60,RestartCnt:8,TimeUsed:20,exit_code:12,Comment:250"
+AT_THE_LIMIT = ("MaxSubmitJob", "GrpSubmitJob", "job submit limit")
+"""What sbatch says where more jobs than now may be submitted once others have ended."""
+_SQUEUE = "JobArrayID:40,State:24,Reason:60,RestartCnt:8,TimeUsed:20,exit_code:12,Comment:400"
 
 
 class ControllerAway(QupError):
     """SLURM's controller does not answer."""
+
+
+class SubmitLimit(QupError):
+    """The user has as many jobs in the queue as SLURM allows; there is room again when some have ended."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,34 @@ class QueueJob:
     def alive(self) -> bool:
         return self.state.split()[0] not in TERMINAL
 
+    @property
+    def held(self) -> bool:
+        """Waits until its owner releases it."""
+        return self.alive and self.reason in ("JobHeldUser", "JobHeldAdmin")
+
+    def of(self, study: str) -> bool:
+        """Whether it belongs to the study of this identity."""
+        return self.comment.startswith(f"qup {study} ")
+
+    @property
+    def submission(self) -> str:
+        """The submission that it came with."""
+        return self.comment.split()[2].partition(".")[0]
+
+    @property
+    def what(self) -> str:
+        """What it does: a stage, an array of stages, report or driver."""
+        return self.comment.split()[-1]
+
 
 class Slurm:
     """The commands qup uses. `patience_s` bounds how long a controller that is away is waited for."""
 
     def __init__(self, patience_s: float = 90.0) -> None:
         self.patience_s = patience_s
+        self.doubted = False
+        """Whether an sbatch call had to be repeated: its job may be there twice."""
+        self._ended: dict[str, QueueJob] = {}
 
     def check(self) -> None:
         """Raises QupError where SLURM cannot be used from here, saying why."""
@@ -102,13 +131,46 @@ class Slurm:
 
     def run(self, *args: str) -> str:
         """Standard output of a command; ControllerAway after bounded, backed-off retries, QupError for any other failure."""
-        retry = tenacity.Retrying(
+        return self._patiently()(self._once, args)
+
+    def _patiently(self) -> tenacity.Retrying:
+        return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(ControllerAway),
             wait=tenacity.wait_exponential_jitter(0.5, 15),
             stop=tenacity.stop_after_delay(self.patience_s),
             reraise=True,
         )
-        return retry(self._once, args)
+
+    def submit(self, script: Path, mark: str) -> str:
+        """The id of the job that sbatch makes of a script whose comment holds `mark`.
+
+        A controller that was slow to answer may have taken the job all the same: it is looked for before the call is
+        repeated. Raises SubmitLimit, or QupError with what SLURM objects to.
+        """
+        called = False
+
+        def once() -> str:
+            nonlocal called
+            if called:
+                self.doubted = True
+                there = [job.id for job in self.jobs().values() if job.alive and mark in job.comment.split()]
+                if there:
+                    return there[0].partition("_")[0]
+            called = True
+            found = re.search(r"Submitted batch job (\d+)", self._once(("sbatch", str(script))))
+            if found is None:
+                raise QupError(f"sbatch did not say which job it made of {script}")
+            return found[1]
+
+        try:
+            return self._patiently()(once)
+        except ControllerAway:
+            raise
+        except QupError as error:
+            said = str(error)[-400:]
+            if any(mark in said for mark in AT_THE_LIMIT):
+                raise SubmitLimit(f"sbatch takes no more jobs for now: {said}") from None
+            raise QupError(f"sbatch refused the job: {said}") from None
 
     def _once(self, args: Sequence[str]) -> str:
         done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -140,10 +202,10 @@ class Slurm:
         return found
 
     def jobs(self) -> dict[str, QueueJob]:
-        """All of qup's jobs that SLURM still knows, by id."""
+        """All of this user's jobs by qup that SLURM still knows, by id."""
         found = {}
         widths = [int(part.rpartition(":")[2]) for part in _SQUEUE.split(",")]
-        for line in self.run("squeue", "-h", "-r", "-t", "all", "-O", _SQUEUE).splitlines():
+        for line in self.run("squeue", "--me", "-h", "-r", "-t", "all", "-O", _SQUEUE).splitlines():
             cells, at = [], 0
             for width in widths:
                 cells.append(line[at : at + width].strip())
@@ -154,19 +216,18 @@ class Slurm:
         return found
 
     def accounted(self, ids: Sequence[str]) -> dict[str, QueueJob]:
-        """What accounting says of jobs that squeue has forgotten; empty where there is no accounting."""
-        if not ids or shutil.which("sacct") is None:
-            return {}
-        try:
-            text = self._once(("sacct", "-n", "-X", "-P", "-j", ",".join(ids), "-o", "JobID,State,ExitCode,Elapsed"))
-        except QupError:
-            return {}
-        found = {}
-        for line in text.splitlines():
-            cells = line.split("|")
-            if len(cells) >= 4 and cells[1]:
-                found[cells[0]] = QueueJob(cells[0], cells[1], "", 0, cells[3], "", cells[2])
-        return found
+        """What accounting says of jobs that squeue has forgotten; empty where there is no accounting. An end is asked for once."""
+        asked = [job for job in ids if job not in self._ended]
+        if asked and shutil.which("sacct") is not None:
+            try:
+                text = self._once(("sacct", "-n", "-X", "-P", "-j", ",".join(asked), "-o", "JobID,State,ExitCode,Elapsed"))
+            except QupError:
+                text = ""
+            for line in text.splitlines():
+                cells = line.split("|")
+                if len(cells) >= 4 and cells[1]:
+                    self._ended[cells[0]] = QueueJob(cells[0], cells[1], "", 0, cells[3], "", cells[2])
+        return {job: self._ended[job] for job in ids if job in self._ended}
 
     def max_array_size(self) -> int:
         """Largest array the cluster takes."""

@@ -8,25 +8,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from qup.errors import QupError
+from qup.launch.attendance import attended, attending
 from qup.launch.job import job_of
+from qup.launch.pace import Pace
 from qup.launch.plan import Plan, make_plan
 from qup.launch.process import INTERRUPTED, StopFlag, log_to_stderr, read_failure
 from qup.launch.results import conclude
-from qup.launch.slurm.commands import ControllerAway, Slurm
+from qup.launch.slurm.commands import ControllerAway, Slurm, SubmitLimit
 from qup.launch.slurm.entry import requeue
-from qup.launch.slurm.site import Site, load_site, queue_lock
+from qup.launch.slurm.site import Site, driver_record, load_site, queue_lock
 from qup.launch.slurm.submit import Submitter
-from qup.launch.status import StudyStatus, study_status
+from qup.launch.status import study_status
 from qup.launch.weights import let_go
 from qup.pipeline.graph import Ref
+from qup.store.store import write_json
 from qup.study import Study
 
-POLL_S = 3.0
+STARTS_WITHIN_S = 120.0
+"""Seconds within which a driver process on this machine shows that it is there."""
 
 
 def here_refs(plan: Plan) -> frozenset[Ref]:
@@ -35,34 +41,48 @@ def here_refs(plan: Plan) -> frozenset[Ref]:
 
 
 def leave_driver(site: Site, submitter: Submitter, here: frozenset[Ref], console: Console) -> None:
-    """Leaves someone who submits the rest: a job, or a process on this machine where stages must run here."""
-    if here:
-        log = site.study_dir / "logs" / "driver.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "qup.launch.slurm.driver", str(site.study_dir)],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,
-            )
-        console.print(
-            f"{len(here)} stages run on this machine in process {process.pid}, which also submits what depends on them (log {log})"
+    """Leaves someone who submits the rest: a job, or a process on this machine where stages must run here or no job may be added."""
+    why = f"{len(here)} stages run on this machine" if here else "the rest is submitted from this machine"
+    if not here and site.cluster.nodes_submit:
+        try:
+            task = DriverTask(str(site.study_dir), site.cluster.max_requeues)
+            job = submitter.submit_plain(task, "driver", site.cluster.driver, "")
+        except SubmitLimit:
+            why = "SLURM takes no more jobs for now: the rest is submitted from this machine"
+        else:
+            write_json(driver_record(site.study_dir), {"job": job})
+            console.print(f"more stages than may be queued at once: driver job {job} submits the rest as others end", soft_wrap=True)
+            return
+    process, log = _start_driver(site)
+    console.print(f"{why}, in process {process.pid}, which also submits what depends on them (log {log})", soft_wrap=True)
+
+
+def _start_driver(site: Site) -> tuple[subprocess.Popen[bytes], Path]:
+    log = site.study_dir / "logs" / "driver.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    write_json(driver_record(site.study_dir), {"job": "", "log": str(log)})
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qup.launch.slurm.driver", str(site.study_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
-        return
-    job = submitter.submit_plain(DriverTask(str(site.study_dir), site.cluster.max_requeues), "driver", site.cluster.driver, "")
-    console.print(f"more stages than cluster.max_jobs={site.cluster.max_jobs}: driver job {job} submits the rest as others end")
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while process.poll() is None and not attended(site.study_dir, "driver") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if process.poll():
+        raise QupError(
+            f"the process that was to submit the rest ended with status {process.returncode}; see {log}, then qup retry {site.study}"
+        )
+    return process, log
 
 
 def submit_report(site: Site, submitter: Submitter) -> None:
     """The report is a job that runs after all others, however they ended."""
-    ids = [
-        job.id
-        for job in submitter.slurm.jobs().values()
-        if job.alive and job.comment.startswith(f"qup {site.study} ") and not job.comment.endswith(" report")
-    ]
-    whole = sorted({job.partition("_")[0] for job in ids})
+    jobs = submitter.slurm.jobs().values()
+    whole = sorted({job.id.partition("_")[0] for job in jobs if job.alive and job.of(site.identity) and job.what != "report"})
     dependency = "afterany:" + ":".join(whole) if whole else ""
     submitter.submit_plain(ReportTask(str(site.study_dir)), "report", site.cluster.report, dependency)
 
@@ -72,42 +92,50 @@ def replan(site: Site) -> Plan:
     return make_plan(Study.load(site.study_dir).configs(), site.study_dir)
 
 
-def failed_refs(site: Site, plan: Plan, seen: StudyStatus) -> frozenset[Ref]:
-    """Stages that this study submitted or ran here and that ended without a result."""
-    found = set()
-    for ref in plan.to_run:
-        state = seen.stages.get(ref)
-        if state is not None and state.state in ("failed", "cancelled", "lost"):
-            found.add(ref)
-    return frozenset(found)
+def drive(site: Site, slurm: Slurm, stop: Callable[[], bool], log: logging.Logger) -> bool:
+    """Submits waves until nothing is left to submit, then the report; False where asked to stop before.
 
-
-def drive(site: Site, slurm: Slurm, stop: StopFlag, log: logging.Logger) -> bool:
-    """Submits waves until nothing is left to submit, then the report; False where asked to stop before."""
+    A controller that is away and a limit of SLURM's own are waited out. What else goes wrong is written down, for status.
+    """
     running: dict[Ref, subprocess.Popen[bytes]] = {}
-    while not stop():
+    record = driver_record(site.study_dir)
+    with attending(site.study_dir, "driver"):
+        pace = Pace(Study.load(site.study_dir))
         try:
-            plan = replan(site)
-            seen = study_status(site.study_dir, slurm)
-            failed = failed_refs(site, plan, seen)
-            here = here_refs(plan)
-            with queue_lock(site.store):
-                submitter = Submitter(site, slurm)
-                alive = sum(1 for job in slurm.jobs().values() if job.alive)
-                submission, left = submitter.submit_wave(plan, max(0, site.cluster.max_jobs - alive), skip=failed | here)
-            if submission.jobs:
-                log.info("submitted %d more sbatch calls, %d stages left", len(submission.jobs), len(left))
-            _run_here(site, plan, here - failed, running, log)
-            gone = blocked(plan, failed)
-            if not [ref for ref in left if ref not in gone] and not running:
-                submit_report(site, submitter)
-                return True
-        except ControllerAway as error:
-            log.warning("%s", error)
-        time.sleep(POLL_S)
-    for process in running.values():
-        process.terminate()
+            while not stop():
+                try:
+                    if _wave(site, slurm, running, log):
+                        record.unlink(missing_ok=True)
+                        return True
+                except (ControllerAway, SubmitLimit) as error:
+                    log.warning("%s", error)
+                pace.pause(stop)
+        except Exception as error:
+            write_json(record, {"job": os.environ.get("SLURM_JOB_ID", ""), "error": str(error) or type(error).__name__})
+            raise
+        finally:
+            for process in running.values():
+                process.terminate()
     return False
+
+
+def _wave(site: Site, slurm: Slurm, running: dict[Ref, subprocess.Popen[bytes]], log: logging.Logger) -> bool:
+    """One more wave; True where nothing is left and the report is submitted."""
+    plan = replan(site)
+    with queue_lock(site.store):
+        submitter = Submitter(site, slurm)
+        seen = study_status(site.study_dir, slurm, submitter.jobs)
+        failed = frozenset(ref for ref in plan.to_run if ref in seen.stages and seen.stages[ref].state in ("failed", "cancelled", "lost"))
+        here = here_refs(plan)
+        submission, left = submitter.submit_wave(plan, skip=failed | here)
+    if submission.jobs:
+        log.info("submitted %d more sbatch calls, %d stages left", len(submission.jobs), len(left))
+    _run_here(site, plan, here - failed, running, log)
+    gone = blocked(plan, failed)
+    if [ref for ref in left if ref not in gone] or running:
+        return False
+    submit_report(site, submitter)
+    return True
 
 
 def blocked(plan: Plan, failed: frozenset[Ref]) -> set[Ref]:

@@ -24,6 +24,8 @@ class Submission:
     """Job id of an sbatch call → its units, in array order; none for a report or a driver."""
     released: bool = False
     cancelled: bool = False
+    calls: int = 0
+    """sbatch calls so far."""
     stopped: set[str] = field(default_factory=set)
     """Tasks that `qup cancel` ended; SLURM itself forgets those of an array that never ran."""
 
@@ -47,7 +49,7 @@ class Ledger:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"event": event, "submission": submission, **facts}) + "\n"
-        with self.path.open("a") as stream:
+        with self.path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             if event != "submitted":
@@ -69,6 +71,9 @@ class Ledger:
             match entry["event"]:
                 case "submitted":
                     submission.jobs[entry["job"]] = [Unit(Ref(kind, key), worker, workers) for kind, key, worker, workers in entry["units"]]
+                case "withdrawn":
+                    for job in entry["jobs"]:
+                        submission.jobs.pop(job, None)
                 case "released":
                     submission.released = True
                 case "stopped":

@@ -21,7 +21,7 @@ from qup.launch.slurm.commands import Slurm
 from qup.launch.snapshot import Snapshot, freeze_code
 from qup.store import Lease, Store
 from qup.store.store import write_json
-from qup.study import Study
+from qup.study import Study, identity
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Site:
     code: Path | None
     """Snapshot on PYTHONPATH; None: whatever is there when the job starts."""
     cwd: Path
+
+    @property
+    def identity(self) -> str:
+        """By which the study's jobs are told from all others."""
+        return identity(self.study, self.store.root)
 
 
 def make_site(plan: Plan, first: Config) -> Site:
@@ -65,6 +70,11 @@ def load_site(study_dir: Path) -> Site:
     content = json.loads(path.read_text())
     code = Path(content["code"]) if content["code"] else None
     return Site(study.name, study_dir, study.open_store(), build(Cluster, content["cluster"]), code, Path(content["cwd"]))
+
+
+def driver_record(study_dir: Path) -> Path:
+    """Who submits what is left: {job, or none for a process; error where it ended with one}. Gone once nothing is left."""
+    return study_dir / "slurm" / "driver.json"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from submitit.core import utils as submitit_utils
 from submitit.slurm.slurm import SlurmExecutor
 
 from qup.config.schema import Resources
-from qup.errors import QupError
 from qup.launch.costs import gpu_count
 from qup.launch.job import job_of
 from qup.launch.plan import Plan, Planned
 from qup.launch.slurm.arrays import Batch, Unit, make_batches
-from qup.launch.slurm.commands import Slurm
+from qup.launch.slurm.commands import Slurm, SubmitLimit
 from qup.launch.slurm.entry import StageTask
 from qup.launch.slurm.ledger import Ledger, Queue, Submission
 from qup.launch.slurm.site import Site, queue_lock, setup_lines
@@ -28,14 +27,15 @@ from qup.pipeline.kinds import KINDS
 from qup.store.store import package_versions
 
 
-def parameters(site: Site, resources: Resources, submission: str, kind: str, what: str, dependency: str) -> dict[str, Any]:
+def parameters(site: Site, resources: Resources, call: str, kind: str, what: str, dependency: str) -> dict[str, Any]:
     """submitit's parameters for one sbatch call.
 
-    The comment, `qup <study> <submission> <what>`, is how a job is recognised in the queue.
+    The comment, `qup <study's identity> <call> <what>`, is how a job is recognised in the queue; a call is named
+    `<submission>.<number>`.
     """
     seconds = int(parse_minutes(resources.time) * 60)
     exits = shlex.quote(str(site.study_dir / "slurm" / "exits"))
-    extra: dict[str, Any] = {"comment": f"qup {site.study} {submission} {what}", "requeue": True, "hold": True, **resources.extra}
+    extra: dict[str, Any] = {"comment": f"qup {site.identity} {call} {what}", "requeue": True, "hold": True, **resources.extra}
     if dependency:
         extra["kill-on-invalid-dep"] = "yes"
     if gpu_count(resources):
@@ -71,27 +71,36 @@ def parameters(site: Site, resources: Resources, submission: str, kind: str, wha
 
 
 class Executor(SlurmExecutor):
-    """submitit's executor with memory given as SLURM writes it."""
+    """submitit's files and script, with memory given as SLURM writes it and sbatch called with our patience."""
+
+    def __init__(self, folder: Path, slurm: Slurm, mark: str) -> None:
+        super().__init__(folder=folder)
+        self.slurm, self.mark = slurm, mark
+
+    def submit_all(self, tasks: Sequence[Any]) -> str:
+        """One sbatch call for all tasks, an array where they are several; returns the job's id."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pickled = []
+        for task in tasks:
+            pickled.append(self.folder / f"{secrets.token_hex(16)}.pkl")
+            delayed = submitit_utils.DelayedSubmission(task)
+            delayed.set_timeout(self.parameters.get("time", 5), self.max_num_timeout)
+            delayed.dump(pickled[-1])
+        if len(tasks) > 1:
+            self.parameters["map_count"] = len(tasks)
+        script = self.folder / f".submission_file_{secrets.token_hex(16)}.sh"
+        script.write_text(self._make_submission_file_text(self._submitit_command_str, ""), encoding="utf-8")
+        job = self.slurm.submit(script, self.mark)
+        for index, path in enumerate(pickled):
+            paths = submitit_utils.JobPaths(self.folder, job if len(tasks) == 1 else f"{job}_{index}")
+            paths.move_temporary_file(path, "submitted_pickle")
+        submitit_utils.JobPaths(self.folder, job).move_temporary_file(script, "submission_file", keep_as_symlink=True)
+        return job
 
     def _convert_parameters(self, params: dict[str, Any]) -> dict[str, Any]:
         mem = params.pop("mem", None)
         converted: dict[str, Any] = super()._convert_parameters(params)
         return converted | ({"mem": mem} if mem else {})
-
-
-def call_sbatch(folder: Path, tasks: Sequence[Any], made: dict[str, Any]) -> str:
-    """One sbatch call through submitit; returns the job's id. QupError says what SLURM objected to."""
-    executor = Executor(folder=folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        executor._internal_update_parameters(**made)
-        delayed = [submitit_utils.DelayedSubmission(task) for task in tasks]
-        try:
-            jobs = executor._internal_process_submissions(delayed)
-        except submitit_utils.FailedJobError as error:
-            said = " ".join(str(error).split())
-            raise QupError(f"sbatch refused the job: {said[-400:]}") from None
-    return str(jobs[0].job_id).partition("_")[0]
 
 
 def dependency_string(batch: Batch, ids: Mapping[int, str]) -> str:
@@ -107,61 +116,56 @@ def dependency_string(batch: Batch, ids: Mapping[int, str]) -> str:
 
 
 class Submitter:
-    """Submits waves of one study's stages."""
+    """Submits waves of one study's stages. `jobs` is the queue as it was when the store's queue was locked for this wave."""
 
     def __init__(self, site: Site, slurm: Slurm) -> None:
         self.site, self.slurm = site, slurm
         self.ledger, self.queue = Ledger(site.study_dir), Queue(site.store)
         self.max_array = slurm.max_array_size()
+        self.jobs = slurm.jobs()
 
     def alive(self) -> dict[Ref, str]:
         """Stages that some study's live job will publish, with the job's id. Notes of dead jobs are cleared."""
-        jobs = self.slurm.jobs()
         found = {}
         for ref, entry in self.queue.all().items():
-            job = jobs.get(entry["job"])
-            if job is not None and job.alive and entry["submission"] in job.comment:
+            job = self.jobs.get(entry["job"])
+            if job is not None and job.alive and entry["submission"] == job.submission:
                 found[ref] = entry["job"]
             elif not self.site.store.exists(*ref):
                 self.queue.remove(ref)
         return found
 
     def clear_leftovers(self) -> list[str]:
-        """Cancels held jobs of submissions that never were released: their client died in the middle."""
+        """Cancels this study's held jobs that never were released: their client died in the middle of submission."""
         submissions = self.ledger.read()
         released = {submission.id for submission in submissions if submission.released}
-        mark = f"qup {self.site.study} "
-        left = [
-            job.id
-            for job in self.slurm.jobs().values()
-            if job.alive and job.comment.startswith(mark) and job.comment.split()[2] not in released
-        ]
-        if left:
-            self.slurm.cancel(sorted({job.partition("_")[0] for job in left}))
+        left = [job.id for job in self.jobs.values() if job.held and job.of(self.site.identity) and job.submission not in released]
+        self.slurm.cancel(_whole(left))
         for submission in submissions:
             if not submission.released and not submission.cancelled:
                 self.ledger.write("cancelled", submission.id)
         return left
 
-    def submit_wave(self, plan: Plan, limit: int, *, skip: frozenset[Ref] = frozenset()) -> tuple[Submission, list[Ref]]:
-        """Submits what fits below `limit` tasks, in order; returns the submission and the stages left over.
+    def room(self) -> int:
+        """Tasks that may be submitted below cluster.max_jobs, beside those in the queue."""
+        return max(0, self.site.cluster.max_jobs - sum(job.alive for job in self.jobs.values()))
 
-        If one sbatch call fails, those before it are cancelled and the error is raised.
+    def submit_wave(self, plan: Plan, *, skip: frozenset[Ref] = frozenset()) -> tuple[Submission, list[Ref]]:
+        """Submits what there is room for, in order; returns the submission and the stages left over.
+
+        If one sbatch call fails, those before it are cancelled and the error is raised; at SLURM's own limit the rest is
+        left over.
         """
         queued = {ref: job for ref, job in self.alive().items() if ref in plan.to_run}
         chosen: dict[Ref, Planned] = {}
         left: list[Ref] = []
-        room = limit
+        room = self.room()
         unavailable = set(skip)
         for ref, planned in plan.to_run.items():
             if ref in queued:
                 continue
-            if ref in unavailable or any(parent in unavailable for parent in planned.node.inputs.values()):
-                unavailable.add(ref)
-                left.append(ref)
-                continue
-            tasks = 1 + (planned.resources.workers if KINDS[ref.kind].sharded and planned.resources.workers > 1 else 0)
-            if tasks > room:
+            tasks = tasks_of(planned)
+            if ref in unavailable or tasks > room or any(parent in unavailable for parent in planned.node.inputs.values()):
                 unavailable.add(ref)
                 left.append(ref)
                 continue
@@ -169,38 +173,84 @@ class Submitter:
             chosen[ref] = planned
         submission = Submission(secrets.token_hex(5))
         if chosen:
-            self._submit(make_batches(chosen, queued, self.max_array), chosen, submission)
+            left += self._submit(make_batches(chosen, queued, self.max_array), chosen, submission)
         return submission, left
 
-    def _submit(self, batches: Sequence[Batch], chosen: Mapping[Ref, Planned], submission: Submission) -> None:
+    def _submit(self, batches: Sequence[Batch], chosen: Mapping[Ref, Planned], submission: Submission) -> list[Ref]:
+        """Returns the stages that SLURM's limit left no room for."""
         ids: dict[int, str] = {}
         packages = package_versions() if self.site.code is not None else {}
+        left: list[Ref] = []
         try:
-            for batch in batches:
+            for place, batch in enumerate(batches):
                 planned = batch.planned
                 assert planned is not None
                 tasks = [self._task(unit, chosen[unit.ref], packages) for unit in batch.units]
                 what = str(batch.units[0].ref) if len(batch.units) == 1 else f"{batch.kind}[{len(batch.units)}]"
-                made = parameters(self.site, planned.resources, submission.id, batch.kind, what, dependency_string(batch, ids))
-                ids[id(batch)] = self._sbatch(submission, batch.units, tasks, made)
+                try:
+                    ids[id(batch)] = self._call(
+                        submission, batch.units, tasks, planned.resources, batch.kind, what, dependency_string(batch, ids)
+                    )
+                except SubmitLimit:
+                    if not submission.jobs and not any(job.alive for job in self.jobs.values()):
+                        raise
+                    left = self._give_way(batches[place:], submission)
+                    break
         except BaseException:
-            self.slurm.cancel(list(submission.jobs))
-            self.ledger.write("cancelled", submission.id)
+            self._withdraw(submission)
             raise
         for job, unit in submission.job_ids():
             if unit.worker is None:
                 self.queue.put(unit.ref, job, submission.id, self.site.study)
         self._release(submission)
+        return left
 
-    def _sbatch(self, submission: Submission, units: list[Unit], tasks: Sequence[Any], made: dict[str, Any]) -> str:
+    def _give_way(self, refused: Sequence[Batch], submission: Submission) -> list[Ref]:
+        """Stages that do not fit; the last call before them is taken back, so that whoever submits the rest finds room."""
+        left = {unit.ref for batch in refused for unit in batch.units}
+        if submission.jobs:
+            left |= {unit.ref for unit in submission.jobs[list(submission.jobs)[-1]]}
+        back = [job for job, units in submission.jobs.items() if any(unit.ref in left for unit in units)]
+        self.slurm.cancel(back)
+        for job in back:
+            left |= {unit.ref for unit in submission.jobs.pop(job)}
+        self.ledger.write("withdrawn", submission.id, jobs=back)
+        return list(left)
+
+    def _withdraw(self, submission: Submission) -> None:
+        """Takes everything of a submission back, also what sbatch did and did not tell."""
+        there = list(submission.jobs)
+        if self.slurm.doubted:
+            there += self._twice(submission)
+        self.slurm.cancel(there)
+        self.ledger.write("cancelled", submission.id)
+
+    def _twice(self, submission: Submission) -> list[str]:
+        """Jobs of a submission that nobody was told the ids of."""
+        return _whole([job.id for job in self.slurm.jobs().values() if job.alive and job.submission == submission.id], submission.jobs)
+
+    def _call(
+        self, submission: Submission, units: list[Unit], tasks: Sequence[Any], resources: Resources, kind: str, what: str, dependency: str
+    ) -> str:
         """One sbatch call, written down; returns the held job's id."""
-        job = call_sbatch(self.site.study_dir / "slurm" / submission.id, tasks, made)
+        call = f"{submission.id}.{submission.calls}"
+        submission.calls += 1
+        made = parameters(self.site, resources, call, kind, what, dependency)
+        if not units:
+            made["additional_parameters"].pop("kill-on-invalid-dep", None)
+        executor = Executor(self.site.study_dir / "slurm" / submission.id, self.slurm, call)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            executor._internal_update_parameters(**made)
+            job = executor.submit_all(tasks)
         submission.jobs[job] = units
         listed = [[unit.ref.kind, unit.ref.key, unit.worker, unit.workers] for unit in units]
         self.ledger.write("submitted", submission.id, job=job, units=listed)
         return job
 
     def _release(self, submission: Submission) -> None:
+        if self.slurm.doubted:
+            self.slurm.cancel(self._twice(submission))
         self.slurm.release(list(submission.jobs))
         self.ledger.write("released", submission.id)
         submission.released = True
@@ -214,9 +264,21 @@ class Submitter:
     def submit_plain(self, task: Any, what: str, resources: Resources, dependency: str) -> str:
         """A job that is no stage: the report, or the driver. Returns its id."""
         submission = Submission(secrets.token_hex(5))
-        made = parameters(self.site, resources, submission.id, what, what, dependency)
-        made["additional_parameters"].pop("kill-on-invalid-dep", None)
         with queue_lock(self.site.store):
-            job = self._sbatch(submission, [], [task], made)
+            try:
+                job = self._call(submission, [], [task], resources, what, what, dependency)
+            except BaseException:
+                self._withdraw(submission)
+                raise
             self._release(submission)
         return job
+
+
+def tasks_of(planned: Planned) -> int:
+    """SLURM tasks that a stage takes: one, and its workers where it has some."""
+    return 1 + (planned.resources.workers if KINDS[planned.node.kind].sharded and planned.resources.workers > 1 else 0)
+
+
+def _whole(ids: Collection[str], but: Collection[str] = ()) -> list[str]:
+    """Jobs of array tasks, each once."""
+    return sorted({job.partition("_")[0] for job in ids}.difference(but))
