@@ -9,5 +9,5 @@ setup(
         *(f"qup.conf.{group}" for group in find_namespace_packages("conf")),
     ],
     package_dir={"qup.conf": "conf"},
-    package_data={"": ["*.yaml", "*.html", "*.css", "*.js", "*.j2"]},
+    package_data={"": ["*.yaml", "*.md", "gitignore", "*.html", "*.css", "*.js", "*.j2"]},
 )

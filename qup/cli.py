@@ -111,6 +111,18 @@ def _sync(args: argparse.Namespace, console: Console) -> int:
     return sync_study(find_study(args.study, args.dir, ran=True).folder, console)
 
 
+def _init(args: argparse.Namespace, console: Console) -> int:
+    from qup.commands.init import init
+
+    return init(args.folder, console)
+
+
+def _schema(args: argparse.Namespace, console: Console) -> int:
+    from qup.commands.schema import show_schema
+
+    return show_schema(args.name, args.to, console)
+
+
 def _export(args: argparse.Namespace, console: Console) -> int:
     from qup.export import export
 
@@ -199,6 +211,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("what", help="a cell's label or number, or stream/<key>")
     export.add_argument("to", type=Path, help="directory to make")
     export.add_argument("--study", help="needed where several studies are there")
+
+    init = command("init", _init, "a folder of your own with problems, traces, a benchmark and an experiment that runs at once")
+    init.add_argument("folder", type=Path, help="folder to make")
+
+    schema = command("schema", _schema, "JSON schemas of the YAML files, by which editors complete and check them")
+    schema.add_argument(
+        "name", nargs="?", help="a section, such as trainer; without it: files with @package _global_, experiments above all"
+    )
+    schema.add_argument("--to", type=Path, metavar="DIR", help="write them there, all where none is named")
 
     store = command("store", _store, "what the store holds")
     store.add_argument("--store", type=Path, default=Path("store"), help="store.dir; default store")

@@ -8,6 +8,7 @@ import pytest
 
 from qup.config.compose import Composer
 from tests.helpers.lab import launch
+from tests.helpers.wheel import Installed, install
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,12 @@ def lab_small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     status, out = launch(folder)
     assert status == 0, out
     return folder, out
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """qup from its wheel, in a new environment."""
+    return install(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")

@@ -245,8 +245,10 @@ def test_sync_replays_a_study_and_is_idempotent(tmp_path, capsys, monkeypatch) -
 
 def test_a_study_ends_with_a_run_of_its_table_and_figures(tmp_path, capsys) -> None:
     folder = tracked_study(tmp_path)
-    console = Console(width=200, quiet=True)
-    totals = conclude(folder, console)
+    totals = conclude(folder, Console(width=200))
+    assert f"W&B     offline in {folder / 'wandb'}; once there is a key, qup sync {folder.name} sends it to project qup-test" in " ".join(
+        capsys.readouterr().out.splitlines()
+    )
     assert set(totals) == {"lab_foreign/slm_rft/sft", "lab_foreign/base"}
     run = the_run(the_file(folder / "wandb"))
     assert (run.job_type, run.run_group, run.run_id) == ("report", "test", run_id("report", "test"))

@@ -16,6 +16,8 @@ from qup.errors import Fault
 from qup.measures import KINDS
 
 ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "judge_symmetric", "rank")
+WANDB_NAME, WANDB_TAG, WANDB_NOT_IN_PROJECTS = 128, 64, "/\\#?%:"
+"""What W&B takes: longest project and group, longest tag, characters that a project may not have."""
 COLUMN = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -46,6 +48,7 @@ def cross_faults(cell: Config) -> Iterator[Fault]:
         yield from _oracle("judge", cell.judge, cell)
         yield from _trainer(cell)
         yield from _ranks(cell)
+    yield from _tracking(cell)
     yield from _study(cell)
 
 
@@ -140,6 +143,22 @@ def _rewards(cell: Config) -> Iterator[Fault]:
         if reward.lab is not None and reward.lab.kind == "outcome" and cell.problems.lab is None:
             yield Fault(key, "lab outcome", "reads only the lab's own problems; choose another, reward=[lab_steps] for one")
     yield from _named_reward("verdict.reward", cell.verdict.reward, cell)
+
+
+def _tracking(cell: Config) -> Iterator[Fault]:
+    """What W&B would refuse hours later; the study's name is the group of its runs."""
+    tracking = cell.tracking
+    if tracking.name != "wandb":
+        return
+    if not 0 < len(tracking.project) <= WANDB_NAME or set(tracking.project) & set(WANDB_NOT_IN_PROJECTS):
+        valid = f"must be 1 to {WANDB_NAME} characters without {' '.join(WANDB_NOT_IN_PROJECTS)}, as W&B wants it"
+        yield Fault("tracking.project", tracking.project, valid)
+    for tag in tracking.tags:
+        if not 0 < len(tag) <= WANDB_TAG:
+            yield Fault("tracking.tags", tag, f"must be 1 to {WANDB_TAG} characters each, as W&B wants it, and is {len(tag)}")
+    if cell.study.name and len(cell.study.name) > WANDB_NAME:
+        valid = f"must be at most {WANDB_NAME} characters with tracking=wandb, whose group it names, and is {len(cell.study.name)}"
+        yield Fault("study.name", cell.study.name, valid)
 
 
 def _named_reward(key: str, name: str | None, cell: Config) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,32 +38,45 @@ class Rows:
     values: list[dict[str, Any]]
 
 
-def read_local(path: Path, wanted: Sequence[str], *, split: str, limit: int | None = None) -> Rows:
-    """Rows of a file, or of a folder's files for `split`.
+def read_local(path: Path, wanted: Sequence[str], *, split: str, subset: str | None = None, limit: int | None = None) -> Rows:
+    """Rows of a file, or of a folder's files for `split`, within its subfolder `subset` where one is named.
 
-    Raises InputError naming the file and, where it is one row's fault, the row.
+    Raises InputError naming the file and all rows at fault.
     """
     numbers: list[int] = []
     values: list[dict[str, Any]] = []
     columns: dict[str, None] = {}
-    for file in _files(path, split):
+    broken: list[str] = []
+    for file in _files(path, split, subset):
         left = None if limit is None else limit - len(values)
         if left == 0:
             break
         before = len(values)
         for number, row in islice(_READERS[file.suffix](file, wanted), left):
+            if isinstance(row, str):
+                broken.append(f"row {number}: {row}")
+                continue
             columns.update(dict.fromkeys(row))
             numbers.append(number if path == file else before + number)
             values.append({name: row.get(name) for name in wanted})
         if file.suffix == ".parquet":
             columns.update(dict.fromkeys(pq.read_schema(file).names))
+        if broken:
+            raise InputError(_broken(file, broken))
     return Rows(tuple(columns), numbers, values)
 
 
-def count_local(path: Path, split: str) -> int | None:
+def _broken(file: Path, rows: Sequence[str]) -> str:
+    if len(rows) == 1:
+        return f"{file}, {rows[0]}"
+    more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return f"{file}: {len(rows)} rows can't be read: {'; '.join(rows[:_NAMED])}{more}"
+
+
+def count_local(path: Path, split: str, subset: str | None = None) -> int | None:
     """How many rows `read_local` would give, without reading what need not be; None where it would raise."""
     try:
-        return sum(_count(file) for file in _files(path, split))
+        return sum(_count(file) for file in _files(path, split, subset))
     except (InputError, OSError, pa.ArrowInvalid):
         return None
 
@@ -94,7 +108,8 @@ def read_hub(name: str, wanted: Sequence[str], *, subset: str | None, split: str
     return Rows(columns, list(range(1, len(values) + 1)), values)
 
 
-def _files(path: Path, split: str) -> list[Path]:
+def _files(path: Path, split: str, subset: str | None) -> list[Path]:
+    """The files of a split: named `split`, or `split-00000-of-00002` and the like, or in a folder named `split`."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
     if path.is_file():
@@ -102,28 +117,48 @@ def _files(path: Path, split: str) -> list[Path]:
             raise InputError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
         return [path]
     there = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith("."))
-    found = [file for file in there if file.name.startswith(split) or split in file.relative_to(path).parts[:-1]]
+    names = ", ".join(str(file.relative_to(path)) for file in there[:_NAMED]) or f"no file that ends in {', '.join(SUFFIXES)}"
+    if subset is not None:
+        there = [file for file in there if subset in file.relative_to(path).parts[:-1]]
+        if not there:
+            raise InputError(f"{path}: no subfolder {subset!r} (subset); the folder holds {names}")
+    found = {file: root for file in there if (root := _root(file.relative_to(path), split)) is not None}
     if not found:
-        names = ", ".join(str(file.relative_to(path)) for file in there[:_NAMED]) or f"no file that ends in {', '.join(SUFFIXES)}"
         raise InputError(f"{path}: no files of split {split!r}; the folder holds {names}")
-    return found
+    roots = sorted(set(map(str, found.values())))
+    if len(roots) > 1:
+        raise InputError(
+            f"{path}: files of split {split!r} in several folders: {', '.join(roots)}; choose one by subset=, or name its path"
+        )
+    return list(found)
 
 
-def _jsonl(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _root(file: Path, split: str) -> Path | None:
+    """The folder that holds the file's splits; None where the file is of another split."""
+    if split in file.parts[:-1]:
+        return Path(*file.parts[: file.parts.index(split)])
+    shard = r"([-._]\d+([-._]of[-._]\d+)?([-._][0-9a-f]+)?)?"
+    return file.parent if re.fullmatch(re.escape(split) + shard, file.stem) else None
+
+
+def _jsonl(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield number, _object(_parsed(line, f"{path}, row {number}"), f"{path}, row {number}")
+                try:
+                    yield number, _object(_parsed(line, ""))
+                except InputError as error:
+                    yield number, str(error)
 
 
-def _json(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with _opened(path) as file:
         text = file.read()
-    content = _parsed(text, str(path)) if text.strip() else []
+    content = _parsed(text, f"{path}: ") if text.strip() else []
     if not isinstance(content, list):
         raise InputError(f"{path}: expected a list of objects, found {type(content).__name__}; one object a line wants the ending .jsonl")
     for number, row in enumerate(content, 1):
-        yield number, _object(row, f"{path}, row {number}")
+        yield number, row if isinstance(row, dict) else _no_object(row)
 
 
 def _csv(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -171,21 +206,26 @@ def _integer(digits: str) -> int | str:
 
 
 def _parsed(text: bytes, where: str) -> Any:
+    """The content of JSON; `where` stands before what is wrong with it, '' for a single line."""
     try:
         return json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if "row" not in where else f"column {error.colno}"
-        raise InputError(f"{where}: not valid JSON ({error.msg} at {place})") from None
+        place = f"line {error.lineno}, column {error.colno}" if where else f"column {error.colno}"
+        raise InputError(f"{where}not valid JSON ({error.msg} at {place})") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not valid UTF-8 ({error.reason} at byte {error.start})") from None
+        raise InputError(f"{where}not valid UTF-8 ({error.reason} at byte {error.start})") from None
     except RecursionError:
-        raise InputError(f"{where}: JSON nested too deeply") from None
+        raise InputError(f"{where}JSON nested too deeply") from None
 
 
-def _object(row: Any, where: str) -> dict[str, Any]:
+def _object(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise InputError(f"{where}: expected an object, found {type(row).__name__}")
+        raise InputError(_no_object(row))
     return row
+
+
+def _no_object(row: Any) -> str:
+    return f"expected an object, found {type(row).__name__}"
 
 
 _READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}

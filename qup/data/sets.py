@@ -27,6 +27,7 @@ _LISTED = 10
 class _Reading:
     """What came of a data set's rows: problems, rows without gold answer, and faults by column."""
 
+    columns: frozenset[str]
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
     no_gold: list[str] = field(default_factory=list)
     bad_questions: list[str] = field(default_factory=list)
@@ -92,10 +93,7 @@ def _load(data: Problems | Benchmark, key: str) -> _Reading:
 
 def _read(data: Problems | Benchmark) -> tuple[Rows, _Reading]:
     rows = _lab(data) if data.lab else _rows(data)
-    needed = [data.question, data.answer, *([data.id] if data.id and not data.lab else [])]
-    if any(name not in rows.columns for name in needed):
-        return rows, _Reading()
-    reading = _Reading()
+    reading = _Reading(frozenset(rows.columns))
     seen: dict[str, int] = {}
     for index, (number, row) in enumerate(zip(rows.numbers, rows.values, strict=True)):
         _take(data, index, number, row, seen, reading)
@@ -107,7 +105,7 @@ def _rows(data: Problems | Benchmark) -> Rows:
     wanted = list(dict.fromkeys(name for name in (data.question, data.answer, data.id, solution) if name))
     path = local(data.path)
     if path is not None:
-        return read_local(path, wanted, split=data.split, limit=data.limit)
+        return read_local(path, wanted, split=data.split, subset=data.subset, limit=data.limit)
     revision = data.content if is_commit(data.content) else data.revision
     return read_hub(data.path, wanted, subset=data.subset, split=data.split, revision=revision, limit=data.limit)
 
@@ -123,22 +121,22 @@ def _lab(data: Problems | Benchmark) -> Rows:
 
 
 def _take(data: Problems | Benchmark, index: int, number: int, row: dict[str, Any], seen: dict[str, int], reading: _Reading) -> None:
-    question = row[data.question]
-    if why := _unfit(question):
+    """One row into the reading; of a column that isn't there, nothing is said of each row."""
+    question = row.get(data.question)
+    if data.question in reading.columns and (why := _unfit(question)):
         reading.bad_questions.append(f"row {number} ({why})")
-    named = row["problem_id"] if data.lab else row[data.id] if data.id else index
+    column = "problem_id" if data.lab else data.id
+    named = row.get(column) if column else index
     problem_id = str(named)
-    if named is None or isinstance(named, list | dict) or _unfit(problem_id):
-        reading.bad_ids.append(f"row {number} ({named!r})")
-    elif problem_id in seen:
-        reading.bad_ids.append(f"row {number} ({problem_id!r}, as row {seen[problem_id]})")
-    seen.setdefault(problem_id, number)
-    solution = ""
-    if isinstance(data, Problems):
-        column = data.solution or ("solution" if data.lab else None)
-        solution = (row.get(column) if column else None) or ""
-        if solution and (why := _unfit(solution)):
-            reading.bad_solutions.append(f"row {number} ({why})")
+    if not column or column in reading.columns:
+        if named is None or isinstance(named, list | dict) or _unfit(problem_id):
+            reading.bad_ids.append(f"row {number} ({named!r})")
+        elif problem_id in seen:
+            reading.bad_ids.append(f"row {number} ({problem_id!r}, as row {seen[problem_id]})")
+        seen.setdefault(problem_id, number)
+    solution = _solution(data, number, row, reading)
+    if data.answer not in reading.columns:
+        return
     try:
         answer = gold(row[data.answer], data.gold)
     except InputError as error:
@@ -146,7 +144,17 @@ def _take(data: Problems | Benchmark, index: int, number: int, row: dict[str, An
         return
     if isinstance(data, Problems) and data.solution is None and data.solution_template:
         solution = data.solution_template.replace("{answer}", answer)
-    reading.rows.append((problem_id, str(question), answer, str(solution)))
+    reading.rows.append((problem_id, str(question), answer, solution))
+
+
+def _solution(data: Problems | Benchmark, number: int, row: dict[str, Any], reading: _Reading) -> str:
+    if not isinstance(data, Problems):
+        return ""
+    column = data.solution or ("solution" if data.lab else None)
+    solution = (row.get(column) if column else None) or ""
+    if solution and (why := _unfit(solution)):
+        reading.bad_solutions.append(f"row {number} ({why})")
+    return str(solution)
 
 
 def _unfit(text: object) -> str:

@@ -14,6 +14,8 @@ from qup.data.formats import SUFFIXES, read_local
 from qup.errors import Fault, InputError
 
 PATTERN = re.compile(r"[*?\[]")
+_LISTED = 10
+"""Rows that a message lists."""
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 
 
@@ -86,7 +88,7 @@ def teacher_of(file: Path) -> str:
 
 
 def read_traces(source: Source) -> GivenTraces:
-    """All traces of `source`; raises InputError naming the file, the row and the column.
+    """All traces of `source`; raises InputError naming the file, and all columns, or all rows, at fault.
 
     The teacher is the column `source.teacher_column` where a file has one, else the file's name. Where teachers are told
     apart (a column, or several files), more than source.samples of one problem by one teacher are refused.
@@ -99,11 +101,13 @@ def read_traces(source: Source) -> GivenTraces:
     told = len(files) > 1
     owner: dict[str, Path] = {}
     seen: dict[tuple[str, str], list[str]] = {}
+    bad: list[str] = []
     for file in files:
         found = read_local(file, [key, source.text, source.teacher_column], split="train")
-        for column, setting in ((key, "source.question" if source.question else "source.id"), (source.text, "source.text")):
-            if found.values and column not in found.columns:
-                raise InputError(f"{file}: no column {column!r} ({setting}); it has {', '.join(sorted(found.columns))}")
+        needed = ((key, "source.question" if source.question else "source.id"), (source.text, "source.text"))
+        missing = [f"no column {column!r} ({setting})" for column, setting in needed if column not in found.columns]
+        if found.values and missing:
+            raise InputError(f"{file}: {' and '.join(missing)}; it has {', '.join(sorted(found.columns))}")
         named = source.teacher_column in found.columns
         told = told or named
         if not named:
@@ -115,24 +119,28 @@ def read_traces(source: Source) -> GivenTraces:
         for number, entry in zip(found.numbers, found.values, strict=True):
             identity, text = entry[key], entry[source.text]
             teacher = entry[source.teacher_column] if named else teacher_of(file)
-            if identity is None or not isinstance(text, str):
-                raise InputError(
-                    f"{file}, row {number}: {key} and {source.text} have to be an id and a text, found {identity!r} and {type(text).__name__}"
-                )
-            if not isinstance(teacher, str) or not teacher.strip():
-                raise InputError(f"{file}, row {number}: {source.teacher_column} has to name a teacher, found {teacher!r}")
-            name = folded(str(identity)) if source.question else str(identity)
             where = f"{file}, row {number}"
+            if identity is None or not isinstance(text, str):
+                bad.append(f"{where}: {key} and {source.text} have to be an id and a text, found {identity!r} and {type(text).__name__}")
+                continue
+            if not isinstance(teacher, str) or not teacher.strip():
+                bad.append(f"{where}: {source.teacher_column} has to name a teacher, found {teacher!r}")
+                continue
+            name = folded(str(identity)) if source.question else str(identity)
             before = seen.setdefault((teacher, name), [])
             if told and len(before) >= source.samples:
-                raise InputError(
+                bad.append(
                     f"{where}: teacher {teacher!r} has a trace of {key}={identity!r} already, in {before[0]}; "
                     f"source.samples={source.samples} is the most that each may have of one problem"
                 )
+                continue
             before.append(where)
             names.append(name)
             texts.append(text.encode("utf-8", "replace").decode())
             teachers.append(teacher)
+    if bad:
+        more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+        raise InputError("; ".join(bad[:_LISTED]) + more)
     return GivenTraces(names, texts, teachers)
 
 

@@ -51,7 +51,7 @@ def count_rows(data: Problems | Benchmark) -> int:
         rows = data.lab.n
     else:
         path = local(data.path)
-        found = count_local(path, data.split) if path is not None else None
+        found = count_local(path, data.split, data.subset) if path is not None else None
         rows = found if found is not None else ASSUMED_PROBLEMS if isinstance(data, Problems) else ASSUMED_BENCHMARK
     return min(rows, data.limit or rows)
 

@@ -22,10 +22,12 @@ def values_of(plan: Plan, totals: dict[str, Any]) -> tuple[Any, ...]:
 
 def conclude(folder: Path, console: Console) -> dict[str, Any]:
     """`finish` at a study's end: its table and figures go to the tracker as well."""
-    from qup.tracking import track_report
+    from qup.tracking import track_report, where_tracked
 
     totals = finish(Study.load(folder), console)
     track_report(folder)
+    if where := where_tracked(folder):
+        console.print(f"W&B     {where}", soft_wrap=True, highlight=False, markup=False)
     return totals
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qup.config.checks import WANDB_NAME, WANDB_TAG
 from qup.config.schema import Tracking
 
 HISTORY, END, SPEC = "history.jsonl", "end.json", "run.json"
@@ -77,8 +78,8 @@ def spec_of(
         entity=tracking.entity,
         mode=mode_of(tracking),
         group=labels.get("study", ""),
-        name=f"{labels.get('cell', identity)} {kind}",
-        tags=tuple(dict.fromkeys(tag[:64] for tag in tags)),
+        name=f"{labels.get('cell', identity)} {kind}"[:WANDB_NAME],
+        tags=tuple(dict.fromkeys(tag[:WANDB_TAG] for tag in tags)),
         config=redact(dict(config)),
         steps=str(steps) if steps is not None else None,
     )

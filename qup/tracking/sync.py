@@ -19,7 +19,7 @@ from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
 from qup.study import Cell, Study
-from qup.tracking.spec import HISTORY, Spec, flat, lines_of, read_history, run_id, spec_of, write_beside
+from qup.tracking.spec import HISTORY, Spec, flat, lines_of, mode_of, read_history, run_id, spec_of, write_beside
 from qup.tracking.tracker import PATIENCE_S, end, follower_environment
 
 if TYPE_CHECKING:
@@ -113,6 +113,18 @@ def track_report(folder: Path) -> None:
             log.warning("W&B run %s was not sent; `qup sync` sends it", run.spec.id)
     except Exception as error:
         log.warning("the report of %s is not tracked: %s", folder.name, error)
+
+
+def where_tracked(folder: Path) -> str:
+    """Where a study's runs are to be seen, and what sends them that are not there yet; '' where nothing is tracked."""
+    study = Study.load(folder)
+    tracking = _tracking(study)
+    if tracking.name == "none":
+        return ""
+    project = f"{tracking.entity}/{tracking.project}" if tracking.entity else tracking.project
+    if mode_of(tracking) == "online":
+        return f"project {project}, group {study.name}; qup sync {study.name} sends what did not get there"
+    return f"offline in {folder / 'wandb'}; once there is a key, qup sync {study.name} sends it to project {project}"
 
 
 def _tracking(study: Study) -> Tracking:

@@ -19,7 +19,7 @@ from qup.launch.check import grid_faults
 FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {
     "cluster": 3,
-    "evaluation": 4,
+    "evaluation": 5,
     "experiment": 7,
     "experiment/paper": 8,
     "judge": 3,
@@ -27,7 +27,7 @@ GROUPS = {
     "measure": 10,
     "model": 7,
     "oracle": 5,
-    "problems": 4,
+    "problems": 5,
     "protocol": 1,
     "refinement": 3,
     "reward": 5,

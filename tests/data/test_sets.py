@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qup.config.schema import Benchmark, LabProblems, Problems
+from qup.config.schema import Benchmark, LabProblems, Problems, Source
 from qup.data.formats import count_local
 from qup.data.sets import check_file, load_benchmark, load_problems
+from qup.data.traces import check_traces
 from qup.errors import InputError
 from qup.records import PROBLEMS
 
@@ -107,6 +108,60 @@ def test_a_folder_is_its_files_of_the_split_in_order(tmp_path: Path) -> None:
     assert load_problems(Problems(path=str(tmp_path), question="q", answer="a", solution="s", limit=13))[0].num_rows == 13
     assert load_benchmark("b", Benchmark(path=str(tmp_path), question="q", answer="a", split="test")).num_rows == 3
     assert "no files of split 'dev'; the folder holds data/test-0.parquet" in faults(Problems(path=str(tmp_path), split="dev"))
+
+
+def test_a_split_is_matched_exactly(tmp_path: Path) -> None:
+    lines = {"train.jsonl": 3, "train_backup.jsonl": 5, "training.jsonl": 7, "train-extra.jsonl": 9, "pretrain.jsonl": 11}
+    for name, n in lines.items():
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in ROWS[:n]))
+    assert load_problems(Problems(path=str(tmp_path), question="q", answer="a", solution="s"))[0].num_rows == 3
+    assert count_local(tmp_path, "train") == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["train.jsonl", "train-00000-of-00001.jsonl", "train-00000-of-00001-abc123.jsonl", "train-0.jsonl", "train/0000.jsonl"]
+)
+def test_the_names_by_which_splits_are_known(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data" / name).parent.mkdir(parents=True)
+    (tmp_path / "data" / name).write_text("".join(json.dumps(row) + "\n" for row in ROWS[:4]))
+    assert load_problems(Problems(path=str(tmp_path), question="q", answer="a", solution="s"))[0].num_rows == 4
+
+
+def test_a_subset_is_a_subfolder(tmp_path: Path) -> None:
+    """As a data set with two subsets lies where it was downloaded to."""
+    for name, n in (("main", 3), ("socratic", 5)):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.Table.from_pylist(ROWS[:n]), tmp_path / name / "train-00000-of-00001.parquet")
+    columns = {"question": "q", "answer": "a", "solution": "s"}
+    assert load_problems(Problems(path=str(tmp_path), subset="socratic", **columns))[0].num_rows == 5
+    assert count_local(tmp_path, "train", "main") == 3
+    assert "in several folders: main, socratic; choose one by subset=" in faults(Problems(path=str(tmp_path), **columns))
+    told = faults(Problems(path=str(tmp_path), subset="mian", **columns))
+    assert "no subfolder 'mian' (subset); the folder holds main/train-00000-of-00001.parquet" in told
+
+
+def test_all_rows_that_cannot_be_read_are_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"question": "1"\n[1]\n{"question": "2", "answer": "3"}\nno\n')
+    told = faults(Problems(path=str(path)))
+    assert "3 rows can't be read: row 1: not valid JSON" in told
+    assert "row 2: expected an object, found list; row 4: not valid JSON" in told
+
+
+def test_rows_are_judged_though_a_column_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"problem": "1", "answer": ""}\n{"problem": "2", "answer": "3"}\n')
+    told = check_file(Problems(path=str(path), solution=None), "problems")
+    assert [fault.key for fault in told] == ["problems.question", "problems.answer"]
+
+
+def test_all_faults_of_a_file_of_traces_are_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"problem_id": 1, "text": 2}\n{"problem_id": null, "text": "x"}\n{"problem_id": 3, "text": "x"}\n')
+    (told,) = check_traces(Source(name="file", path=str(path)), "source")
+    assert "row 1:" in told.valid and "row 2:" in told.valid and "row 3" not in told.valid
+    (told,) = check_traces(Source(name="file", path=str(path), id="a", text="b"), "source")
+    assert "no column 'a' (source.id) and no column 'b' (source.text); it has problem_id, text" in told.valid
 
 
 def test_the_hub_way_gives_the_same_table(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

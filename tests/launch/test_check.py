@@ -216,3 +216,19 @@ def test_seeds_may_be_swept(composer: Composer) -> None:
 def test_an_empty_grid_is_refused() -> None:
     with pytest.raises(ConfigError, match="no cell at all"):
         validate_grid([])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("tracking.project=a/b", "tracking.project='a/b': must be 1 to 128 characters without / "),
+        (f"tracking.project={'a' * 129}", "must be 1 to 128 characters"),
+        (f"tracking.tags=[ok,{'a' * 65}]", "must be 1 to 64 characters each, as W&B wants it, and is 65"),
+        ("tracking.tags=['']", "tracking.tags='': must be 1 to 64 characters"),
+        (f"study.name={'a' * 129}", "must be at most 128 characters with tracking=wandb"),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_before_anything_runs(composer: Composer, override: str, says: str) -> None:
+    (told,) = faults(composer.cell(["tracking=wandb", override]))
+    assert says in str(told)
+    assert faults(composer.cell([override])) == [], "where nothing goes to W&B"
