@@ -121,7 +121,7 @@ def test_the_conda_file_installs_the_same_set():
 
 
 def test_links_of_the_docs_lead_somewhere():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     assert len(pages) > 8
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
@@ -132,3 +132,21 @@ def test_links_of_the_docs_lead_somewhere():
 def test_experiments_that_the_readme_names_are_there():
     for name in re.findall(r"experiment=([\w/]+)", (ROOT / "README.md").read_text()):
         assert (ROOT / "conf" / "experiment" / f"{name}.yaml").exists(), name
+
+
+def test_the_workflow_runs_what_is_run_at_home():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    ran = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if step.get("run", "").startswith("make ")]
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    assert "make test PYTHON=python" in ran
+    assert {command.split()[1] for command in ran} <= targets
+    versions = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert f">={versions[0]}" == tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+
+
+def test_the_hooks_before_a_commit_are_those_of_the_tests():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    test = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["test"]
+    assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "reference"}
+    for hook in hooks:
+        assert set(hook.get("additional_dependencies", [])) <= set(test), "the same Ruff, or the two would disagree"
