@@ -29,7 +29,7 @@ from qup.config.sweeps import expand
 from qup.launch.check import grid_faults
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELLS = ("bash", "console", "sh", "shell")
 NEEDS = {"slow", "bench", "cluster", "gpu", "key", "interrupt"}
 pytestmark = pytest.mark.timeout(1500)
@@ -51,6 +51,11 @@ LAUNCHES = {
     "python launch.py -m experiment=lab_small retention.seed=1 study.name=lab_small_judged",
     "python launch.py -m experiment=lab_small trainer.lr=2e-3 study.name=lab_small_lr",
     "python launch.py -m stream=oracle_refined seed=0,1,2 study.dry_run=true",
+    "python launch.py -m stream=slm_rft,oracle_refined seed=0,1,2 study.dry_run=true",
+    "python launch.py problems=file problems.path=data/train.jsonl problems.id=number problems.question=problem problems.answer=gold "
+    "oracle=none judge=none 'reward=[lab_steps]' study.dry_run=true",
+    "python launch.py --config-dir own problems=my_problems evaluation=my_benchmark oracle=none judge=none 'reward=[lab_steps]' study.dry_run=true",
+    "python launch.py -m stream=base,slm_rft tracking=wandb tracking.project=my-project 'tracking.tags=[first]' study.dry_run=true",
     "python launch.py -m experiment=paper/table1 hydra/launcher=slurm cluster=slurm_8gpu study.name=plan study.dry_run=true",
     "python launch.py -m experiment=paper/table1 hydra/launcher=slurm cluster.train.partition=gpu cluster.train.account=lab "
     "cluster.train.time=1-00:00:00 'cluster.evaluate.setup=[\"module load cuda\"]' '+cluster.train.extra={mail-type: FAIL}' study.name=plan study.dry_run=true",
@@ -64,6 +69,8 @@ OTHERS = {
     "python -m qup.config.reference",
     "python -c \"import json; print(json.load(open('multirun/lab_small/plan.json'))['totals'])\"",
     "qup --help",
+    "qup init my_study",
+    "qup schema --to schema",
     "qup report lab_small --out elsewhere",
     "qup status lab_small",
     "qup status lab_small --json",
@@ -86,10 +93,13 @@ RUN = LAUNCHES | OTHERS
 """Run as they stand, in a copy of the repository, in the order in which a page has them."""
 
 COMPOSES = "tests/config/test_conf_files.py::test_an_experiment_comes_to_its_cells_and_only_lacks_what_must_be_given"
+OWN = "tests/end_to_end/test_own_study.py::"
 COVERED = {
+    "qup launch -m experiment=mine model=my_student study.name=my_student": f"{OWN}test_own_data_come_to_a_report",
+    "qup launch -m experiment=mine model=my_student seed=0,1,2 study.name=three_seeds": f"{OWN}test_own_data_come_to_a_report",
     "make demo": "tests/end_to_end/test_lab_small.py::test_the_study_ends_with_a_row_for_each_cell",
     "make test": ".ci/run",
-    "make smollm2": "tests/test_models.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
+    "make smollm2": "tests/models/test_students.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
     "python launch.py -m experiment=exposure": COMPOSES,
     "python launch.py -m experiment=joint_selection": COMPOSES,
     "python launch.py -m experiment=mawps_smollm2 problems.path=singleop.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl": COMPOSES,
