@@ -10,7 +10,6 @@ from qup.config.compose import Composer
 from tests.helpers.lab import launch
 from tests.helpers.wheel import Installed, install
 
-
 LONG = ("tests/slurm", "tests/rehearsal", "tests/test_docs.py", "tests/end_to_end", "tests/launch")
 """Where the slowest tests are: they start first, so that no process is left alone with them at the end."""
 
@@ -22,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.location[0].replace("\\", "/")
 
     for item in items:
-        shared = next((name for name in ("lab_small", "cluster") if name in getattr(item, "fixturenames", ())), None)
+        shared = next((name for name in ("lab_small", "slurm") if name in getattr(item, "fixturenames", ())), None)
         item.add_marker(pytest.mark.xdist_group(shared or place(item)))
     items.sort(key=lambda item: next((number for number, part in enumerate(LONG) if place(item).startswith(part)), len(LONG)))
 
