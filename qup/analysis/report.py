@@ -52,14 +52,6 @@ def build(folder: Path, store: Store, out: Path | None = None) -> Path:
         return write(made, out)
 
 
-def said(out: Path) -> list[str]:
-    """What the report in a folder answers, in lines for a terminal; none where it is not there or cannot be read."""
-    try:
-        return [str(line) for line in json.loads((out / "summary.json").read_text(encoding="utf-8"))["told"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
     """Turns what goes wrong with files under `out` into a StoreError that says what to do."""

@@ -1,5 +1,6 @@
 """Why a stage failed is told by status, logs and the failed study's report, also where Python never started."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -30,3 +31,8 @@ def test_a_job_that_fails_before_python_starts_says_why(overlay, slurm, case, tm
     else:
         assert status == 0, out
         assert words in out
+    assert overlay.qup("report", "test")[0] == 0
+    (record,) = (overlay.store / "studies" / "test" / "failed").glob("problems-*.json")
+    told = json.loads(record.read_text())
+    assert words in told["error"]
+    assert case == "silent" or words in told["output"]

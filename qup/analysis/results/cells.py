@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qup.analysis.results.fitting import cell_means
 from qup.analysis.results.shelf import Shelf
 from qup.store import Store
 from qup.study import Cell, Study
@@ -41,6 +40,8 @@ def rows_of(study: Study, shelf: Shelf) -> list[Row]:
     rewards = _names(study, "reward")
     benchmarks = list(dict.fromkeys(name for cell in study.cells for name in cell.get("evaluation.benchmarks", {})))
     keys = list(dict.fromkeys(column for cell in study.cells for column, _, _, _ in cell.refs() if column != "evaluate_at"))
+    from qup.analysis.results.fitting import cell_means  # scipy, which showing the table does without
+
     means = cell_means(study.cells, shelf)
     return [_row(cell, shelf, rewards, means, benchmarks, keys) for cell in study.cells]
 

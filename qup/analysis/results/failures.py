@@ -45,7 +45,7 @@ def failures(study: Study, shelf: Shelf) -> list[Failure]:
             continue
         if (stage, key) not in users or shelf.get(stage, key) is not None:
             continue
-        output = _tail(study.folder / "logs" / f"{stage}-{key}.log")
+        output = str(record.get("output") or "") or _tail(study.folder / "logs" / f"{stage}-{key}.log")
         made.append(Failure(stage, key, str(record.get("label", "")), why, output, tuple(users[stage, key])))
     return made
 
