@@ -20,6 +20,7 @@ from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError
 from qup.identity.contents import Digests
 from qup.identity.hub import Hub
+from qup.lab.world import plentiful
 from qup.serving.check import program_faults
 
 UNRESOLVED = "unresolved:"
@@ -168,6 +169,8 @@ class _Resolver:
         return self._once(self._data, benchmark, key)
 
     def _data(self, data: Any, key: str) -> Any:
+        if data.lab is not None and plentiful(data.lab):
+            return data
         from qup.data.sets import check_file
 
         found = data if data.lab is not None else self._located(data, key, "dataset")
@@ -211,10 +214,11 @@ class _Resolver:
     def _oracle(self, oracle: Oracle, key: str) -> Oracle:
         if oracle.backend == "none":
             return oracle
-        from qup.oracle.recorded import check_recording
         from qup.text.prompts import check_prompts
 
         if oracle.backend == "recorded" and oracle.path:
+            from qup.oracle.recorded import check_recording
+
             self.faults += check_recording(oracle, key)
             oracle = self._located(oracle, key, "file")
         if oracle.backend == "vllm" and oracle.base_url is None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from qup.config.paths import local
 from qup.config.schema import Benchmark, Oracle, Problems, Resources
-from qup.data.formats import count_local
 from qup.launch.rates import Rates
 from qup.pipeline.graph import Graph, Node, Ref
 from qup.pipeline.kinds import KINDS
@@ -50,6 +49,8 @@ def count_rows(data: Problems | Benchmark) -> int:
     if data.lab is not None:
         rows = data.lab.n
     else:
+        from qup.data.formats import count_local  # pyarrow
+
         path = local(data.path)
         found = count_local(path, data.split, data.subset) if path is not None else None
         rows = found if found is not None else ASSUMED_PROBLEMS if isinstance(data, Problems) else ASSUMED_BENCHMARK

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from qup.config.schema import Resources
 from qup.errors import Interrupted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def _ignore(done: float, total: float, unit: str) -> None:
@@ -61,6 +62,8 @@ class Context:
         write_table(table, path)
 
     def load_shard(self, index: int) -> pa.Table:
+        import pyarrow.parquet as pq
+
         return pq.read_table(self.shard_path(index))
 
 
@@ -68,6 +71,8 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Writes parquet beside `path` and renames it there."""
     import os
     import secrets
+
+    import pyarrow.parquet as pq
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:

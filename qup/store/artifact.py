@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from qup.errors import CorruptArtifact
 from qup.pipeline.context import write_table
-from qup.store.digest import file_sha256
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PRUNED = "pruned"
 """The file that marks a training whose weights were taken away."""
@@ -54,6 +53,8 @@ class Artifact:
 
     def table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A table of this artifact; raises CorruptArtifact where its file changed since publication."""
+        import pyarrow.parquet as pq  # a plan reads manifests only
+
         return pq.read_table(self.file(f"{name}.parquet"), columns=columns)
 
     def file(self, name: str) -> Path:
@@ -74,6 +75,8 @@ class Artifact:
 
     def verify(self, only: str | None = None) -> None:
         """Compares bytes with the manifest's checksums; raises CorruptArtifact."""
+        from qup.store.digest import file_sha256
+
         names = [only] if only else list(self.manifest["files"])
         for name in names:
             entry = self.manifest["files"].get(name)

@@ -17,7 +17,6 @@ from typing import Any
 
 from qup.errors import CorruptArtifact, LeaseLost, StoreError
 from qup.store.artifact import Artifact
-from qup.store.digest import data_digest, file_sha256
 from qup.store.lease import Lease, read_lease
 
 MIN_FREE_BYTES = 64 << 20
@@ -191,6 +190,8 @@ class Store:
 
         Raises LeaseLost where the claim was taken over.
         """
+        from qup.store.digest import data_digest, file_sha256  # pyarrow, which planning does without
+
         files = {
             path.relative_to(out).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}
             for path in sorted(out.rglob("*"))

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator
 from qup.config.schema import Oracle, Sampling
 from qup.errors import ConfigError, Fault
 from qup.launch.plan import Plan, Planned
-from qup.oracle.asks import OPENAI, endpoint
 from qup.pipeline import KINDS, Node, Ref
 
 DEFAULT = Oracle().api_key_env
@@ -26,6 +25,8 @@ def missing_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> list[Faul
     found: dict[tuple[str, str, str], list[str]] = {}
     for ref, planned in plan.to_run.items():
         for key, section in _endpoints(planned.node) if ref not in but else ():
+            from qup.oracle.asks import OPENAI, endpoint  # a client, which a study without endpoints does not need
+
             address, name = endpoint(section.base_url), section.api_key_env
             if (address == OPENAI or name != DEFAULT) and not _given(name, planned, where):
                 found.setdefault((key, name, address), []).append(f"{ref.kind} {planned.node.label}")
