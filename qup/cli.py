@@ -104,6 +104,13 @@ def _compare(args: argparse.Namespace, console: Console) -> int:
     return show_comparison(find_study(args.a, args.dir, ran=True).folder, find_study(args.b, args.dir, ran=True).folder, console)
 
 
+def _measures(args: argparse.Namespace, console: Console) -> int:
+    from qup.analysis.measures import show_measures
+    from qup.study import find_study
+
+    return show_measures(find_study(args.study, args.dir), console)
+
+
 def _sync(args: argparse.Namespace, console: Console) -> int:
     from qup.study import find_study
     from qup.tracking import sync_study
@@ -203,6 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "two studies side by side")
     compare.add_argument("a")
     compare.add_argument("b")
+
+    measures = command("measures", _measures, "what would have told us: every measure as a predictor of the study's utility")
+    measures.add_argument("study")
 
     sync = command("sync", _sync, "replay the local metric logs into W&B")
     sync.add_argument("study")

@@ -13,6 +13,7 @@ from qup.analysis.figures.axis import axis_pictures
 from qup.analysis.figures.benchmarks import benchmark_picture
 from qup.analysis.figures.differences import forest
 from qup.analysis.figures.heat import heat_maps
+from qup.analysis.figures.judged import judged_pictures
 from qup.analysis.figures.picture import Picture, slug
 from qup.analysis.figures.scatter import perplexity_picture, reward_picture
 from qup.analysis.figures.selection import frontier_pictures
@@ -28,6 +29,7 @@ from qup.analysis.tables.accounts import costs_table, losses_table, origins_tabl
 from qup.analysis.tables.arms import arms_table, benchmarks_table, contrasts_table
 from qup.analysis.tables.axis import axis_table
 from qup.analysis.tables.correlations import ties_table
+from qup.analysis.tables.judged import judged_table
 from qup.analysis.tables.published import published_grid, published_table
 from qup.analysis.tables.published_figures import is_paper
 from qup.analysis.tables.selection import selection_table
@@ -99,6 +101,7 @@ def pictures(made: Survey) -> list[Picture]:
     for one in made.frontiers:
         found += frontier_pictures(made, one)
     found += axis_pictures(made)
+    found += judged_pictures(made)
     return _named_apart(picture for picture in found if picture is not None)
 
 
@@ -106,7 +109,7 @@ def all_tables(survey: Survey, *, published: bool) -> list[Table]:
     """Every table that has rows."""
     made = [
         arms_table(survey), contrasts_table(survey), benchmarks_table(survey), segments_table(survey), tokens_table(survey), shifts_table(survey),
-        ties_table(survey), training_table(survey), *[selection_table(survey, one) for one in survey.frontiers], axis_table(survey), losses_table(survey),
+        ties_table(survey), judged_table(survey), training_table(survey), *[selection_table(survey, one) for one in survey.frontiers], axis_table(survey), losses_table(survey),
         costs_table(survey), origins_table(survey),
     ]  # fmt: skip
     if published:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from qup.analysis.findings.contrasts import Contrast, adjusted, baseline_of, planned
 from qup.analysis.findings.frontier import Frontier, frontiers
+from qup.analysis.findings.judged import Judgement, judgements
 from qup.analysis.findings.setup import Line, setup
 from qup.analysis.findings.summaries import Summary, summaries
 from qup.analysis.findings.verdict import Finding, Verdict, causal_findings, findings, over_students, verdicts
@@ -88,6 +89,7 @@ class Survey:
     """(student, setting, arm, (share of the run, total) …) of weights kept on the way."""
     frontiers: list[Frontier]
     axis: list[AxisPoint]
+    judgements: list[Judgement]
     losses: list[Loss]
     costs: list[Cost]
     origins: list[Origin]
@@ -165,6 +167,7 @@ def survey(study: Study, shelf: Shelf) -> Survey:
         kept_at=_kept_at(runs, shelf),
         frontiers=grids,
         axis=_axis(runs, summarised, contrasts, shelf),
+        judgements=judgements(study, groups, outcomes, shelf),
         losses=losses(runs, outcomes, shelf),
         costs=costs(used),
         origins=origins(used),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from qup.analysis.figures.picture import Picture
 from qup.analysis.findings.frontier import Frontier
+from qup.analysis.findings.judged import sentence
 from qup.analysis.findings.numbers import plain, signed
 from qup.analysis.findings.survey import Survey
 from qup.analysis.page.cards import choice
@@ -59,6 +60,7 @@ def _sections(survey: Survey, tables: Sequence[Table], pictures: Sequence[Pictur
         Section("benchmarks", "Benchmarks", "Exploratory: look here for where a difference comes from, not for whether there is one.", (), shown("benchmarks"), some("benchmarks"), folded=True),
         Section("heat", "Learning rate × batch size", "", (), shown("heat"), (), wide=True),
         Section("correlations", "Quality, compatibility, utility", "Does what a stream scores, or how familiar it is, go with what it teaches?", (), (), some("correlations")),
+        Section("judged", "What would have told us", _JUDGED, tuple(sentence(one) for one in survey.judgements), shown("judged"), some("judged")),
         Section("segments", "Where the surprise lies", f"Perplexity under the untuned student, by quarter of the response.{_first(survey)}", (), shown("segments"), some("segments"), folded=True),
         Section("tokens", "Which tokens carry it", _TOKENS + _first(survey), _shifts(survey), shown("tokens"), some("tokens", "token_shift"), folded=True),
         Section("training", "Training", "What adapting to a stream costs the student.", (), shown("training"), some("training"), folded=True),
@@ -69,6 +71,7 @@ def _sections(survey: Survey, tables: Sequence[Table], pictures: Sequence[Pictur
 
 
 _SELECTION = "Which of a problem's verified candidates enters the stream. The reward model that did not select is the honest judge of what selecting bought."
+_JUDGED = "Every measure of how well traces suit the student, and every reward, as a predictor of what training on them gave: had one followed it before anyone paid for training."
 _TOKENS = "Share of each quarter's loss that single tokens carry, and tokens whose share of the text changes most against the baseline."
 
 

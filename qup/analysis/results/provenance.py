@@ -89,7 +89,7 @@ def origins(used: Mapping[tuple[str, str], tuple[Artifact, tuple[str, ...]]]) ->
                 str(manifest.get("host", "")),
                 _zero(manifest.get("seconds")),
                 number(manifest.get("finished")),
-                _gpus(manifest),
+                gpus_of(manifest),
                 _usd(artifact),
                 artifact.size,
                 str(manifest.get("study", "")),
@@ -113,7 +113,7 @@ def costs(used: Mapping[tuple[str, str], tuple[Artifact, tuple[str, ...]]]) -> l
             Cost(
                 stage,
                 len(artifacts),
-                sum(_zero(artifact.manifest.get("seconds")) * _gpus(artifact.manifest) for artifact in own) / 3600,
+                sum(_zero(artifact.manifest.get("seconds")) * gpus_of(artifact.manifest) for artifact in own) / 3600,
                 sum(_zero(artifact.manifest.get("seconds")) for artifact in own) / 3600,
                 sum(_usd(artifact) for artifact in own),
                 int(sum(_zero(one.get("requests")) for one in spent)),
@@ -130,7 +130,8 @@ def _zero(value: Any) -> float:
     return found if found == found else 0.0
 
 
-def _gpus(manifest: Mapping[str, Any]) -> float:
+def gpus_of(manifest: Mapping[str, Any]) -> float:
+    """GPUs that a stage held."""
     asked = str(manifest.get("gpus", 0) or 0).rpartition(":")[2]
     return float(asked) if asked.isdigit() else 0.0
 
