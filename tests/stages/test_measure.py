@@ -60,7 +60,11 @@ def test_lalp_of_a_stream_is_gathered_from_its_pool(tmp_path, model, inputs):
     entries = [
         {"pool": "x", "problem_id": name, "candidate": 1, "text": text(p, 1), "question": f"find {p} ?"} for p, name in enumerate(IDS)
     ]
-    stream = artifact(tmp_path, "stream", stream=rows(STREAM, entries, correct=True, status="ok", random_candidate="", n_eligible=2))
+    stream = artifact(
+        tmp_path,
+        "stream",
+        stream=rows(STREAM, entries, teacher="t", weight=1.0, turns=[], correct=True, status="ok", random_candidate="", n_eligible=2),
+    )
     made = run(tmp_path, view, {"traces": stream, "pool.x": pool}, "gathered")
     assert made.table("measured")["value"].to_pylist() == pool.table("measured")["value"].to_pylist()[1::2]
     assert made.table("measured")["pool"].to_pylist() == ["x"] * len(IDS)

@@ -7,8 +7,8 @@ import math
 from qup.analysis.figures.picture import HIGH, WIDE, Picture, log_axis, slug
 from qup.analysis.figures.style import INK, MARKERS, MUTED, drawing, spread_labels
 from qup.analysis.findings.judged import Judged, Judgement
-from qup.analysis.findings.survey import Survey
 from qup.analysis.findings.numbers import plain
+from qup.analysis.findings.survey import Survey
 
 LEAST_SECONDS = 0.1
 

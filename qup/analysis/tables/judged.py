@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from qup.analysis.findings.judged import Judged, Judgement, Span
-from qup.analysis.findings.survey import Survey
 from qup.analysis.findings.numbers import plain, signed
+from qup.analysis.findings.survey import Survey
 from qup.analysis.tables.table import Column, Entry, Table, figure, three, word
 
 
