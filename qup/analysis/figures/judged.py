@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from qup.analysis.figures.labels import spread_labels
 from qup.analysis.figures.picture import HIGH, WIDE, Picture, log_axis, slug
-from qup.analysis.figures.style import INK, MARKERS, MUTED, drawing, spread_labels
+from qup.analysis.figures.style import INK, MUTED, drawing
 from qup.analysis.findings.judged import Judged, Judgement
 from qup.analysis.findings.numbers import plain
 from qup.analysis.findings.survey import Survey
@@ -33,7 +34,7 @@ def _picture(one: Judgement) -> Picture | None:
                 low = max(measure.regret.value - measure.regret.low, 0.0) if math.isfinite(measure.regret.low) else 0.0
                 high = max(measure.regret.high - measure.regret.value, 0.0) if math.isfinite(measure.regret.high) else 0.0
                 axes.errorbar(
-                    x, measure.regret.value, yerr=[[low], [high]], fmt=MARKERS[1 if reward else 0], color=MUTED if reward else INK,
+                    x, measure.regret.value, yerr=[[low], [high]], fmt="s" if reward else "o", color=MUTED if reward else INK,
                     markerfacecolor="none" if reward else INK, markersize=6, elinewidth=0.9,
                 )  # fmt: skip
                 labels.append((x, measure.regret.value, measure.measure, INK))
@@ -42,6 +43,7 @@ def _picture(one: Judgement) -> Picture | None:
         axes.set_xlabel("seconds that the measure cost, all arms together")
         axes.set_ylabel("regret of following it, points")
         axes.margins(0.2, 0.12)
+        axes.autoscale_view()
         spread_labels(axes, labels, size=7.5)
     words = "; ".join(f"{measure.measure} {plain(measure.regret.value, 1)} points, {plain(measure.seconds, 0)} s" for measure in shown)
     place = ", ".join(part for part in (one.student, one.setting) if part)
