@@ -111,6 +111,13 @@ def _measures(args: argparse.Namespace, console: Console) -> int:
     return show_measures(find_study(args.study, args.dir), console)
 
 
+def _rank(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.rank import rank
+
+    files = [word for word in args.words if "=" not in word]
+    return rank(files, [word for word in args.words if "=" in word], args.store, args.sample, console)
+
+
 def _sync(args: argparse.Namespace, console: Console) -> int:
     from qup.study import find_study
     from qup.tracking import sync_study
@@ -213,6 +220,13 @@ def _parser() -> argparse.ArgumentParser:
 
     measures = command("measures", _measures, "what would have told us: every measure as a predictor of the study's utility")
     measures.add_argument("study")
+
+    ranked = command("rank", _rank, "rank teachers' traces for a student by every measure; nothing is trained")
+    ranked.add_argument(
+        "words", nargs="+", metavar="FILE|SETTING", help="files of traces, and settings: model=… problems=… problems.path=…"
+    )
+    ranked.add_argument("--sample", type=int, default=64, help="problems drawn of those that all teachers have; default 64")
+    ranked.add_argument("--store", type=Path, default=Path("store"), help="store.dir; default store")
 
     sync = command("sync", _sync, "replay the local metric logs into W&B")
     sync.add_argument("study")

@@ -86,7 +86,7 @@ OTHERS = {
     "qup export stream/lab_foreign/oracle_refined/sft exported/stream --study lab_small",
     *(
         f"python -m benchmarks.{name} --help"
-        for name in ("answers", "oracle", "perplexity", "streams", "rollouts", "training", "launch", "report")
+        for name in ("answers", "oracle", "perplexity", "streams", "rollouts", "training", "launch", "report", "measures")
     ),
 }
 RUN = LAUNCHES | OTHERS
@@ -101,6 +101,7 @@ COVERED = {
     "make test": ".ci/run",
     "make smollm2": "tests/models/test_students.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
     "python launch.py -m experiment=exposure": COMPOSES,
+    "qup rank a.jsonl b.jsonl c.jsonl model=smollm2_135m problems=gsm8k problems.path=train.jsonl source.question=question": "tests/launch/test_rank.py::test_every_measure_ranks_the_teachers_over_the_problems_they_share",
     "python launch.py -m experiment=joint_selection": COMPOSES,
     "python launch.py -m experiment=mawps_smollm2 problems.path=singleop.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl": COMPOSES,
     "python launch.py -m experiment=joint_selection model=smollm2_135m problems=mawps problems.path=singleop.jsonl oracle=openai judge=none"

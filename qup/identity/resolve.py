@@ -39,19 +39,21 @@ class Resolved:
     """What the user should know, and is no fault."""
 
 
-def resolve(cell: Config, store_dir: Path, *, dry_run: bool = False) -> Config:
+def resolve(cell: Config, store_dir: Path, *, dry_run: bool = False, but: Collection[str] = ()) -> Config:
     """One cell with every `content` filled. Raises as `resolve_grid` does, which is the faster way for many."""
-    return resolve_grid([cell], store_dir, dry_run=dry_run).cells[0]
+    return resolve_grid([cell], store_dir, dry_run=dry_run, but=but).cells[0]
 
 
-def resolve_grid(cells: Sequence[Config], store_dir: Path, *, dry_run: bool = False, hub: Hub | None = None) -> Resolved:
+def resolve_grid(
+    cells: Sequence[Config], store_dir: Path, *, dry_run: bool = False, hub: Hub | None = None, but: Collection[str] = ()
+) -> Resolved:
     """All cells with every `content` filled; what cells share is looked at once.
 
     Raises ConfigError with everything wrong with files and folders, and InputError where the hub can't be
     reached, saying how to do without it. A dry run goes on with `unresolved:name@revision` in place of a commit.
     """
     resolver = _Resolver(Digests(store_dir), hub or Hub())
-    resolved = [resolver.cell(cell) for cell in cells]
+    resolved = [resolver.cell(cell, but) for cell in cells]
     resolver.digests.save()
     programs = _each_once([fault for cell in cells for fault in program_faults(cell)])
     if dry_run:
