@@ -49,7 +49,9 @@ def test_all_that_one_pass_gives_are_there_by_default_and_sound():
 def test_a_student_whose_architecture_has_no_up_proj_is_told_what_to_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     cell = ["model=qwen2_5_math_1_5b", f"model.path={tmp_path}"]
-    assert any("perplexity.activation='mlp.up_proj': the student is a gpt2, which has mlp.c_fc; name that" in fault for fault in told(*cell))
+    assert any(
+        "perplexity.activation='mlp.up_proj': the student is a gpt2, which has mlp.c_fc; name that" in fault for fault in told(*cell)
+    )
     assert not [fault for fault in told(*cell, "measure=[lark]") if "activation" in fault]
 
 
