@@ -256,6 +256,40 @@ def test_sweeps_in_an_experiments_file_are_told_where_they_belong(
     assert "study.grids holds an experiment's sweeps" in capsys.readouterr().err
 
 
+def test_files_that_cannot_be_read_are_told_together(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "trainer").mkdir(parents=True)
+    (tmp_path / "conf" / "trainer" / "torn.yaml").write_text("lr: [1\n")
+    (tmp_path / "conf" / "trainer" / "number.yaml").write_text("3\n")
+    for command in ("trainer=torn", "-m trainer=number,sft"):
+        assert _main(monkeypatch, command) == 2
+        told = capsys.readouterr().err
+        assert "conf/trainer/torn.yaml='': not valid YAML" in told
+        assert "conf/trainer/number.yaml=3: must hold a mapping" in told
+
+
+@pytest.mark.parametrize("multirun", ["", "-m "])
+def test_all_faults_of_a_file_are_told_with_those_of_the_command_line(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, multirun: str
+) -> None:
+    (tmp_path / "conf" / "trainer").mkdir(parents=True)
+    (tmp_path / "conf" / "trainer" / "mine.yaml").write_text("objective: dtf\nfoo: 3\nbar: 2\nlr: abc\nlora: {rnk: 3}\n")
+    assert _main(monkeypatch, multirun + "trainer=mine trainer.epochs=0") == 2
+    told = capsys.readouterr().err
+    for fault in ("trainer.foo", "trainer.bar", "trainer.lr='abc'", "trainer.lora.rnk", "trainer.objective='dtf'", "trainer.epochs=0"):
+        assert f"  {fault}" in told
+    assert "6 faults" in told
+
+
+@pytest.mark.parametrize("command", ["-m --cfg job", "--config-name nix", "-m --config-name nix"])
+def test_what_hydra_would_answer_by_a_traceback_is_a_message(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert _main(monkeypatch, command) == 2
+    assert "configuration refused, 1 fault" in capsys.readouterr().err
+
+
 def test_hydras_own_refusal_is_short(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _main(monkeypatch, "--config-dir nope") != 0
     told = capsys.readouterr().err

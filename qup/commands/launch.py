@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -26,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.door import CONF, PRIMARY, from_hydra
-from qup.config.own import OWN, folder_faults, hydra_faults
+from qup.config.own import OWN, broken_files, folder_faults, hydra_faults
 from qup.config.twins import register
 from qup.errors import ConfigError, Fault, QupError, surroundings
 
@@ -128,15 +129,25 @@ def diagnosed(asked: Namespace) -> list[Fault]:
 def explain(error: Exception, asked: Namespace) -> NoReturn:
     """Our own errors as they are; what Hydra refused at its first fault with all faults and what was meant; bugs are raised."""
     causes = list(_causes(error))
+    unread = isinstance(error, yaml.YAMLError) or str(error).startswith("Invalid loaded object type")
+    if unread and (broken := broken_files(asked.config_dir)):
+        refuse(ConfigError(broken))
     for cause in causes:
         if isinstance(cause, QupError) or (isinstance(cause, OSError) and not isinstance(cause, HydraException)):
             refuse(cause)
+    if isinstance(error, ValueError) and "Only one of --run" in str(error):
+        refuse(ConfigError([Fault("command line", " ".join(_shown(asked)), "one of them at a time")]))
     if faults := diagnosed(asked):
         refuse(ConfigError(faults))
     if isinstance(error, HydraException | OmegaConfBaseException):
         print("\n".join(text for cause in causes[:2] if (text := str(cause).strip())), file=sys.stderr)
         sys.exit(2)
     raise error
+
+
+def _shown(asked: Namespace) -> list[str]:
+    flags = {"--run": asked.run, "--multirun": asked.multirun, "--cfg": asked.cfg, "--info": asked.info, "-sc": asked.shell_completion}
+    return [name for name, given in flags.items() if given]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -154,8 +154,9 @@ class Composer:
         for name in [name for name in values if name not in SECTIONS]:
             faults += [fault for one in values.pop(name) for fault in misplaced(one)]
         base = self._base(groups)
-        if base.faults:
-            return Draft(None, base.experiment, (*faults, *base.faults))
+        faults += base.faults
+        if not base.sections:
+            return Draft(None, base.experiment, tuple(faults))
         interpolated = any(section.interpolated for section in base.sections.values()) or any("${" in text for text in overrides)
         if interpolated and not faults:
             return self._interpolated(base, [one for ones in values.values() for one in ones])
@@ -232,7 +233,7 @@ class Composer:
         try:
             defaults, experiment = self._defaults(groups)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            return _Base({}, None, (_defaults_fault(error, groups),))
+            return _Base({}, None, (_defaults_fault(error, groups, self._primary),))
         faults: list[Fault] = []
         origins = self._origins(defaults, faults)
         meant = self._origins(self._meant(groups), []) if any(map(self._is_patch, origins["all"])) else origins
@@ -373,8 +374,10 @@ def _sweep_fault(one: Override) -> Fault:
     return Fault(one.key_or_group, one.get_value_string(), "is a sweep; add -m to run one cell for each")
 
 
-def _defaults_fault(error: Exception, groups: dict[str, Override]) -> Fault:
+def _defaults_fault(error: Exception, groups: dict[str, Override], primary: str) -> Fault:
     text = " ".join(str(error).split("Config search path")[0].split())
+    if text.startswith("Cannot find primary config"):
+        return Fault("--config-name", primary, f"no file {primary}.yaml in qup's configuration or in your own")
     for name, one in groups.items():
         if one.is_add() and text.startswith(f"Multiple values for {one.key_or_group}."):
             return Fault(name, _choice(one), f"the group has its place already; without the +: {one.key_or_group}={_choice(one)}")

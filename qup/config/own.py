@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
+
 from qup.config.door import CONF, PRIMARY
 from qup.errors import Fault
 
@@ -31,6 +33,21 @@ def folder_faults(config_dir: str | None) -> list[Fault]:
     if not folder.is_dir():
         return [Fault("--config-dir", config_dir, "no such directory" if not folder.exists() else "is no directory")]
     return [*_hidden(folder)]
+
+
+def broken_files(config_dir: str | None) -> list[Fault]:
+    """Files of one's own folder that are no YAML, or hold no mapping."""
+    return [fault for path in sorted(Path(config_dir).rglob("*.yaml")) for fault in _broken(path)] if config_dir is not None else []
+
+
+def _broken(path: Path) -> Iterator[Fault]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        yield Fault(str(path), "", f"not valid YAML: {' '.join(str(error).split())}")
+    else:
+        if not isinstance(content, dict | None):
+            yield Fault(str(path), content, "must hold a mapping, key: value")
 
 
 def _hidden(folder: Path) -> Iterator[Fault]:

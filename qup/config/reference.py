@@ -28,6 +28,10 @@ Made by `python -m qup.config.reference` from `qup/config/schema/` and `conf/`; 
 `~key` takes one out. With `-m`, `key=a,b` and `key=range(0,3)` run one cell for each value. Settings marked
 *runtime* change where or how fast a result is computed and not the result: they are in no stage's key.
 
+Files of your own are read beside these where they lie in a folder `conf/` where you launch, or in the one that
+`--config-dir` names; none may have the name of one of these. What an experiment changes of a choice (a benchmark made
+smaller, another size of a student) goes when another choice of that group is made.
+
 A fault in the configuration is refused before anything runs, all faults of a grid together.
 """
 

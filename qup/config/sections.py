@@ -48,7 +48,7 @@ class Section:
     name: str
     root: DictConfig
     value: Any
-    """BROKEN where it has faults or an interpolation."""
+    """What its sound parts come to; BROKEN where that is nothing whole, or where it has an interpolation."""
     faults: tuple[Fault, ...] = ()
     interpolated: bool = False
     """Some value refers to another one, so the section can't be composed by itself."""
@@ -60,17 +60,27 @@ def merge(name: str, pieces: Sequence[Piece]) -> Section:
     """The pieces of a section, merged in the order of the defaults list."""
     root = OmegaConf.create({})
     faults: list[Fault] = []
-    for piece in pieces:
-        try:
-            root.merge_with(piece.root)
-        except OmegaConfBaseException as error:
-            faults.append(_merge_fault(error, piece.origin))
+    merged = [_merge_into(name, root, piece, faults) for piece in pieces]
     OmegaConf.set_struct(root, True)
     interpolated = _has_interpolation(OmegaConf.to_container(root, resolve=False))
-    if faults or interpolated:
+    if interpolated or not all(merged):
         return Section(name, root, BROKEN, tuple(faults), interpolated)
     value, more = _frozen(name, root)
-    return Section(name, root, value, tuple(more))
+    return Section(name, root, value, (*faults, *more))
+
+
+def _merge_into(name: str, root: DictConfig, piece: Piece, faults: list[Fault]) -> bool:
+    """Merges all of the piece that can be, and tells of all that can't; False where nothing could be left out to go on."""
+    while True:
+        try:
+            root.merge_with(piece.root)
+            return True
+        except OmegaConfBaseException as error:
+            faults.append(_merge_fault(error, name, piece.origin))
+            key = error.full_key or ""
+            if OmegaConf.select(piece.root, key.rpartition(".")[0] or "-") is None:
+                return False
+            piece = without(piece, [key])
 
 
 def lost_entries(piece: Piece, was: DictConfig, now: DictConfig) -> list[str]:
@@ -292,8 +302,8 @@ def _frozen(name: str, root: DictConfig) -> tuple[Any, list[Fault]]:
         return BROKEN, [Fault(getattr(error, "full_key", None) or name, "???", _first_line(error))]
 
 
-def _merge_fault(error: OmegaConfBaseException, origin: str) -> Fault:
-    key = error.full_key or origin
+def _merge_fault(error: OmegaConfBaseException, section: str, origin: str) -> Fault:
+    key = error.full_key or section
     value = error.value if error.value is not None else ""
     place = locate(key)
     if isinstance(place, str):
