@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from qup.config.schema import Config, Oracle
 
 NO_ORACLE = Oracle()
+ORACLE = "oracle"
+"""Who wrote the traces of a cell's only Oracle."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Pool:
     oracle: Oracle
     teacher: str
     """Who wrote all of it; "" where the traces themselves tell."""
+    written: str
+    """The same as its rows tell it: where no second Oracle is to be told apart, the name is no part of the data."""
 
 
 def all_pools(cell: Config) -> list[Pool]:
@@ -25,11 +29,12 @@ def all_pools(cell: Config) -> list[Pool]:
     made = []
     for source in cell.source.name.split("+"):
         if not asks_oracle(source, cell.refinement.name):
-            made.append(Pool(source, source, NO_ORACLE, "" if source == "file" else source))
+            teacher = "" if source == "file" else source
+            made.append(Pool(source, source, NO_ORACLE, teacher, teacher))
         elif cell.teacher:
-            made += [Pool(f"{source}.{name}", source, oracle, oracle.name) for name, oracle in cell.teacher.items()]
+            made += [Pool(f"{source}.{name}", source, oracle, oracle.name, oracle.name) for name, oracle in cell.teacher.items()]
         else:
-            made.append(Pool(source, source, cell.oracle, cell.oracle.name))
+            made.append(Pool(source, source, cell.oracle, cell.oracle.name, ORACLE))
     return made
 
 
@@ -37,6 +42,12 @@ def drawn_pools(cell: Config) -> list[Pool]:
     """Those that can hold a trace of `source.teacher`; all where none is named."""
     wanted = cell.source.teacher
     return [pool for pool in all_pools(cell) if not wanted or pool.teacher in ("", wanted)]
+
+
+def wanted_teacher(cell: Config) -> str:
+    """`source.teacher` as the rows of pools tell it; "" where none is named."""
+    wanted = cell.source.teacher
+    return next((pool.written for pool in all_pools(cell) if wanted and pool.teacher == wanted), wanted)
 
 
 def asks_oracle(pool: str, refinement: str) -> bool:

@@ -87,6 +87,8 @@ class CandidatesView:
     """The student: its tokenizer counts tokens and edit distances."""
     round: int = 0
     """0: an ordinary arm; r ≥ 1: the r-th round of tries, over the problems still open."""
+    teacher: str = "oracle"
+    """Who the Oracle's traces say wrote them: its name where the cell has several."""
     max_usd: float | None = field(default=None, metadata=RUNTIME)
     vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
@@ -191,7 +193,9 @@ class TrainView:
     labels: dict[str, str] = field(default_factory=dict, metadata=RUNTIME)
     """Names for people (study, arm, cell), for tracking and the model card."""
     world_size: int = 0
-    """Set only where the normalisation makes the result depend on it."""
+    """Set only where the normalisation or dropout makes the result depend on it."""
+    attention: str = ""
+    """The kernel asked for, set only where attention dropout makes the result depend on it."""
 
 
 @dataclass(frozen=True)

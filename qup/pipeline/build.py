@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from qup.config import views
 from qup.config.measured import relevant_measure, selected_measure, selected_reward, token_pass
-from qup.config.pools import NO_ORACLE, Pool, asks_oracle, drawn_pools
+from qup.config.pools import NO_ORACLE, ORACLE, Pool, asks_oracle, drawn_pools, wanted_teacher
 from qup.config.schema import Config, Reward
 from qup.measures import KINDS as MEASURES
 from qup.pipeline.graph import CellStages, Graph, Ref
@@ -92,6 +93,7 @@ def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s,
         model=cell.model,
+        teacher=pool.written if asks_oracle(pool.source, refinement.name) else ORACLE,
         vllm=cell.vllm,
     )
     label = f"{cell.model.name}/{pool.name}.{refinement.name}"
@@ -110,6 +112,7 @@ def _unrefined(graph: Graph, arm: _Arm, pool: Pool, inputs: dict[str, Ref]) -> R
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s,
         model=cell.model,
+        teacher=pool.written if asks_oracle(pool.source, "none") else ORACLE,
         vllm=cell.vllm,
     )
     return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool.name}.none")
@@ -150,7 +153,7 @@ def _align(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[Any, ...], Ref]:
         labels: dict[str, str] = {}
         for arm in members:
             assert arm.pools is not None
-            parts, teacher = [names[ref] for ref in arm.pools.values()], arm.cell.source.teacher
+            parts, teacher = [names[ref] for ref in arm.pools.values()], wanted_teacher(arm.cell)
             arm.label = "+".join(parts) + (f":{teacher}" if teacher else "")
             labels[arm.label] = teacher
             combined |= {f"arm.{names[ref]}": ref for ref in arm.pools.values()}
@@ -163,17 +166,25 @@ def _align(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[Any, ...], Ref]:
 
 
 def _pool_labels(members: Sequence[_Arm]) -> dict[Ref, str]:
-    """A readable and unique name for each candidates stage: source.refinement, with the Oracle where one is asked."""
+    """A readable and unique name for each candidates stage: source.refinement, with the Oracle where several are asked."""
     names: dict[Ref, str] = {}
+    asked: dict[Ref, str] = {}
     for arm in members:
         cell = arm.cell
         for pool in drawn_pools(cell):
             name = f"{pool.source}.{cell.refinement.name}"
-            names[(arm.pools or {})[pool.name]] = f"{name}.{pool.teacher}" if asks_oracle(pool.source, cell.refinement.name) else name
-    taken: dict[str, list[Ref]] = {}
-    for ref, name in names.items():
-        taken.setdefault(name, []).append(ref)
-    return {ref: name if len(taken[name]) == 1 else f"{name}.{ref.key[:6]}" for ref, name in names.items()}
+            ref = (arm.pools or {})[pool.name]
+            names[ref] = name
+            if asks_oracle(pool.source, cell.refinement.name):
+                asked[ref] = f"{name}.{pool.teacher}"
+    names |= {ref: asked[ref] for ref in _not_alone(names) & asked.keys()}
+    return names | {ref: f"{names[ref]}.{ref.key[:6]}" for ref in _not_alone(names)}
+
+
+def _not_alone(names: dict[Ref, str]) -> set[Ref]:
+    """Those whose name another has too."""
+    counts = Counter(names.values())
+    return {ref for ref, name in names.items() if counts[name] > 1}
 
 
 def _score_pools(graph: Graph, arms: Sequence[_Arm]) -> dict[tuple[str, Ref], Ref]:
@@ -222,7 +233,7 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
         inputs[f"pool.{name}"] = pool
         inputs |= {f"{read}.{name}": scored[what, pool] for read, what in passes.items()}
     label = f"{cell.model.name}/{cell.stream.name}"
-    teacher = cell.source.teacher if any(not pool.teacher for pool in drawn_pools(cell)) else ""
+    teacher = wanted_teacher(cell) if any(not pool.teacher for pool in drawn_pools(cell)) else ""
     stream = graph.add("stream", views.StreamView(selection, cell.alignment, tuple(pools), measure, teacher), inputs, label=label)
     gathered = {f"pool.{name}": scored["nll", pool] for name, pool in pools.items() if ("nll", pool) in scored}
     rewards = {}
@@ -296,9 +307,14 @@ def _rankings(
     return rankings
 
 
+def drops_out(cell: Config) -> bool:
+    """Whether a training draws what it leaves out: each rank and each attention kernel draws otherwise."""
+    return cell.trainer.dropout > 0 or (cell.trainer.lora is not None and cell.trainer.lora.dropout > 0)
+
+
 def train_world_size(cell: Config) -> int:
-    """Ranks of a training, where its normalisation makes the result depend on them; else 0."""
-    if cell.trainer.normalisation == "global":
+    """Ranks of a training, where the result depends on them by more than rounding; else 0."""
+    if cell.trainer.normalisation == "global" and not drops_out(cell):
         return 0
     asked = cell.cluster.train
     gpus = int(asked.gpus.rpartition(":")[2] or 0)
@@ -315,7 +331,15 @@ def _second_half(graph: Graph, arm: _Arm, stages: dict[str, Any], label: str) ->
         stages["student"] = arm.student["student"]
     shares = [1.0]
     if stages.get("stream"):
-        view = views.TrainView(cell.model, cell.trainer, cell.zero, cell.tracking, labels, train_world_size(cell))
+        view = views.TrainView(
+            cell.model,
+            cell.trainer,
+            cell.zero,
+            cell.tracking,
+            labels,
+            train_world_size(cell),
+            cell.trainer.attention if cell.trainer.dropout else "",
+        )
         stages["train"] = graph.add("train", view, {"stream": stages["stream"], **arm.student}, label=label)
         weights = {"train": stages["train"]}
         shares = sorted({1.0, *cell.trainer.evaluate_at})

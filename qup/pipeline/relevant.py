@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qup.config.measured import READS_REWARD
-from qup.config.schema import Oracle, Refinement, Selection, Source
+from qup.config.schema import Refinement, Selection, Source
 
-NO_ORACLE = Oracle()
 DEFAULT_SOURCE = Source()
 FILE_SETTINGS = ("path", "files", "content", "revision", "id", "text", "question", "teacher_column")
 

@@ -156,7 +156,7 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     retries = 0 if view.round else view.refinement.retries
     with client, Verifier(view.timeout_s) as verifier:
         encode = partial(tokenizer.encode, add_special_tokens=False)
-        asker = Asker(client, verifier, prompt, view.extraction, retries, view.oracle.name, encode)
+        asker = Asker(client, verifier, prompt, view.extraction, retries, view.teacher, encode)
         groups = list(_jobs(view, inputs, problems, bounds)) if client.batched else _jobs(view, inputs, problems, bounds)
         if client.batched:
             _settle(asker, [job for jobs in groups for job in jobs], bounds[0][0], bounds[-1][1], len(problems), ctx)

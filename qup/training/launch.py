@@ -61,8 +61,8 @@ def train(job: Job, ctx: Context, env: Mapping[str, str] = os.environ) -> dict[s
     planned = job.view.world_size
     if planned and planned != where.size:
         raise errors.InputError(
-            f"trainer.normalisation={job.view.trainer.normalisation}: the result depends on the number of ranks; "
-            f"planned for {planned}, started with {where.size}"
+            f"trainer.normalisation={job.view.trainer.normalisation}, trainer.dropout={job.view.trainer.dropout}: the result depends on the "
+            f"number of ranks; planned for {planned}, started with {where.size}"
         )
     if where.size == 1:
         return _here(job, ctx)

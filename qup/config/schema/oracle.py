@@ -14,7 +14,7 @@ from qup.config.schema.world import LabOracle
 class Oracle:
     """A stronger model behind an interface: programmed, recorded, or any OpenAI-compatible endpoint. Also the judge."""
 
-    name: str = opt("none", "label of the Oracle")
+    name: str = opt("none", "label of the Oracle", runtime=True)
     backend: str = opt("none", "who answers", choices=("none", "lab", "recorded", "openai", "vllm"))
     model: str = opt("", "model name at the endpoint, or the directory or hub name that vllm serves")
     revision: str | None = opt(None, "hub commit of the model that vllm serves")
