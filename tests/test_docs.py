@@ -72,6 +72,7 @@ OTHERS = {
     "qup init my_study",
     "qup schema --to schema",
     "qup report lab_small --out elsewhere",
+    "qup report --index",
     "qup status lab_small",
     "qup status lab_small --json",
     "qup logs lab_foreign/slm_rft/sft train",

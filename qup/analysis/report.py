@@ -21,6 +21,7 @@ from qup.analysis.figures.style import png_of, svg_of
 from qup.analysis.figures.tokens import segment_picture, shift_picture
 from qup.analysis.figures.training import curve_pictures, kept_picture
 from qup.analysis.findings.survey import Survey, survey
+from qup.analysis.gallery import note
 from qup.analysis.page.render import render
 from qup.analysis.results.cells import write_cells_csv
 from qup.analysis.results.shelf import Shelf
@@ -69,17 +70,19 @@ def write(made: Survey, out: Path) -> Path:
     """Writes an analysed study."""
     tables = all_tables(made, published=is_paper(made.study.name))
     figures = pictures(made)
+    csvs = {_file_name(table): table.csv().encode() for table in tables}
     svgs = {picture.name: svg_of(picture.figure) for picture in figures}
     out.mkdir(parents=True, exist_ok=True)
     write_cells_csv(out / "cells.csv", made.rows)
     kept = {"figures": set[str](), "tables": set[str]()}
     for picture in figures:
         _put(out / "figures" / f"{picture.name}.svg", svgs[picture.name].encode(), kept["figures"])
-        _put(out / "figures" / f"{picture.name}.png", png_of(picture.figure), kept["figures"])
+        source = note(made.study.name, picture.name, picture.table, csvs[picture.table]) if picture.table in csvs else ""
+        _put(out / "figures" / f"{picture.name}.png", png_of(picture.figure, source), kept["figures"])
     for table in tables:
         name = _file_name(table)
-        for suffix, content in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
-            _put(out / "tables" / f"{name}.{suffix}", content.encode(), kept["tables"])
+        for suffix, content in (("csv", csvs[name]), ("md", table.markdown().encode()), ("tex", table.latex().encode())):
+            _put(out / "tables" / f"{name}.{suffix}", content, kept["tables"])
     for part, names in kept.items():
         _clear(out / part, names)
     _put(out / "summary.json", (json.dumps(summary_of(made), indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode())

@@ -42,7 +42,7 @@ def axis_pictures(survey: Survey) -> list[Picture]:
             last.set_xticks(list(places.values()), [_tick(axis, x, points) for x in places])
             last.set_xlabel(_AXES.get(axis, axis) + ("\nbelow it: problems that the student can solve" if _counted(points) else ""))
         made.append(
-            Picture(slug("axis", family, setting), "axis", family, _caption(survey, setting, axis, bool(levels)), _words(family, setting, points), figure)
+            Picture(slug("axis", family, setting), "axis", family, _caption(survey, setting, axis, bool(levels)), _words(family, setting, points), figure, "axis")
         )  # fmt: skip
     return made
 

@@ -59,6 +59,7 @@ def benchmark_picture(survey: Survey, student: str) -> list[Picture]:
                 caption,
                 f"Accuracy by benchmark for {student}, {setting}: {words}.",
                 figure,
+                "benchmarks",
             )
         )
     return made

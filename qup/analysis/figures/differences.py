@@ -48,7 +48,13 @@ def forest(survey: Survey, student: str) -> Picture | None:
         f"p is after Holm over {family} comparisons; a full mark is below 0.05. The band is ± {plain(margin, 1)} points, the margin."
     )
     return Picture(
-        slug("forest", student), "differences", student, caption, f"Forest plot for {student}, points to {mine[0].other}: {words}.", figure
+        slug("forest", student),
+        "differences",
+        student,
+        caption,
+        f"Forest plot for {student}, points to {mine[0].other}: {words}.",
+        figure,
+        "contrasts",
     )
 
 

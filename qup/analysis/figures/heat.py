@@ -63,5 +63,11 @@ def _heat_map(
     )
     caption = f"{objective.upper()}: total over learning rate and batch size, with half the 95 % interval."
     return Picture(
-        slug("heatmap", student, objective), "heat", student, caption, f"Heat map for {student}, {objective.upper()}: {words}.", figure
+        slug("heatmap", student, objective),
+        "heat",
+        student,
+        caption,
+        f"Heat map for {student}, {objective.upper()}: {words}.",
+        figure,
+        "arms",
     )

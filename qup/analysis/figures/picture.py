@@ -34,6 +34,8 @@ class Picture:
     caption: str
     alt: str
     figure: Figure
+    table: str = ""
+    """Name of the report's table that its numbers stand in; "" where they stand in none."""
 
 
 def slug(*parts: str) -> str:

@@ -65,7 +65,7 @@ def scatter(
         axes.margins(0.08, 0.1)
     points = "; ".join(f"{one.arm} ({one.setting}) {measure} {value(x)}, utility {value(one.total, 1)} %" for one, x in shown)
     caption = f"{axis[0].upper()}{axis[1:]} against utility, a mark an arm. Bars are 95 % intervals of each arm by itself."
-    return Picture(slug(measure, student), "first", student, caption, f"Scatter plot for {student}: {points}.", figure)
+    return Picture(slug(measure, student), "first", student, caption, f"Scatter plot for {student}: {points}.", figure, "arms")
 
 
 def reward_picture(survey: Survey, student: str) -> Picture | None:

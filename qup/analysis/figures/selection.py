@@ -81,6 +81,7 @@ def _frontier(survey: Survey, one: Frontier, reward: str) -> Picture | None:
         caption,
         f"Frontier for {one.student}, {one.setting}, {one.stream}: {words}.",
         figure,
+        slug("selection", one.student, one.setting, one.stream),
     )
 
 
@@ -119,4 +120,5 @@ def _along(survey: Survey, one: Frontier) -> Picture | None:
         caption,
         f"Total along λ for {one.student}, {one.setting}, {one.stream}: {words}{beside}.",
         figure,
+        slug("selection", one.student, one.setting, one.stream),
     )

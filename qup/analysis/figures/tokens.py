@@ -36,7 +36,13 @@ def segment_picture(survey: Survey, student: str) -> Picture | None:
     words = "; ".join(f"{one.arm} " + ", ".join(plain(q.value) for q in one.quarters) for one in mine)
     caption = "Perplexity of the four quarters of each stream under the untuned student, 95 % intervals over traces."
     return Picture(
-        slug("segments", student), "segments", student, caption, f"Line plot for {student}, perplexity in Q1 to Q4: {words}.", figure
+        slug("segments", student),
+        "segments",
+        student,
+        caption,
+        f"Line plot for {student}, perplexity in Q1 to Q4: {words}.",
+        figure,
+        "segments",
     )
 
 
@@ -65,7 +71,9 @@ def shift_picture(survey: Survey, student: str) -> Picture | None:
         f"{one.arm}: " + ", ".join(f"{visible(token)} {signed(change)}" for token, change in [*one.up[:3], *one.down[:3]]) for one in mine
     )
     caption = f"Tokens whose share of all tokens changes most against {mine[0].baseline}, in percent points."
-    return Picture(slug("shift", student), "tokens", student, caption, f"Token frequency shift for {student}: {words}.", figure)
+    return Picture(
+        slug("shift", student), "tokens", student, caption, f"Token frequency shift for {student}: {words}.", figure, "token_shift"
+    )
 
 
 def visible(token: str) -> str:

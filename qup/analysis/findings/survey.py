@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -181,7 +181,7 @@ def survey(study: Study, shelf: Shelf) -> Survey:
         missing={run.cell.label: absent for run in runs if (absent := shelf.missing(run.cell))},
         equal=_equal(runs, shelf),
     )
-    survey.faults.extend(_faults(survey, shelf))
+    survey.faults.extend([*_faults(survey, shelf), *_undecided(outcomes)])
     return survey
 
 
@@ -282,6 +282,18 @@ def _equal(runs: Sequence[Run], shelf: Shelf) -> list[tuple[str, ...]]:
         if digest:
             groups.setdefault((run.student, str(digest)), {})[run.arm.label] = None
     return [tuple(f"{student}: {label}" for label in labels) for (student, _), labels in groups.items() if len(labels) > 1]
+
+
+def _undecided(outcomes: Mapping[str, Outcome | None]) -> list[str]:
+    """How many answers are counted as wrong that may be right."""
+    known = list({id(one): one for one in outcomes.values() if one is not None}.values())
+    count, of = sum(one.undecided for one in known), sum(one.responses for one in known)
+    if not count:
+        return []
+    most = max(100 * one.undecided / one.responses for one in known)
+    return [
+        f"{count} of {of} evaluated answers are shown to be neither right nor wrong and count as wrong: {most:.1f} % of an evaluation's at most."
+    ]
 
 
 def _faults(survey: Survey, shelf: Shelf) -> list[str]:

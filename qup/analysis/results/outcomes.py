@@ -51,6 +51,8 @@ class Outcome:
     responses: int = 0
     truncated: int = 0
     timeouts: int = 0
+    undecided: int = 0
+    """Answers that could not be told to be equal to the gold answer or not; they count as wrong."""
     no_answer: int = 0
     mean_tokens: float = float("nan")
     drawn: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def load_outcome(shelf: Shelf, artifact: Artifact) -> Outcome | None:
         responses=table.num_rows,
         truncated=_count(table["finish"], "length"),
         timeouts=_count(table["verdict"], "timeout"),
+        undecided=_count(table["verdict"], "undecided"),
         no_answer=_count(table["verdict"], "no_answer"),
         mean_tokens=float(tokens) if tokens is not None else float("nan"),
         drawn=_drawn(artifact.metrics),

@@ -14,6 +14,7 @@ from qup.pipeline import KINDS
 from qup.store import Artifact
 from qup.study import Study
 
+UNDECIDED = "answers whose equality is undecided (counted wrong)"
 CLAMPED = "prompts that leave less of the context than the length limit"
 
 
@@ -175,6 +176,7 @@ def losses(runs: Sequence[Run], outcomes: Mapping[str, Outcome | None], shelf: S
             made += [
                 Loss(f"evaluation of {cell.label}", "responses cut at the length limit", outcome.truncated, n),
                 Loss(f"evaluation of {cell.label}", "symbolic comparisons that ran out of time (counted wrong)", outcome.timeouts, n),
+                Loss(f"evaluation of {cell.label}", UNDECIDED, outcome.undecided, n),
                 Loss(f"evaluation of {cell.label}", "responses without a readable answer", outcome.no_answer, n),
             ]
     return _added(one for one in made if one.count > 0)
@@ -216,6 +218,7 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
                 loss(CLAMPED, "clamped", "n_problems"),
                 loss("rollouts without a readable answer", "no_answer", "n_samples"),
                 loss("symbolic comparisons that ran out of time (counted wrong)", "timeouts", "n_samples"),
+                loss(UNDECIDED, "undecided", "n_samples"),
             ]
         case "solvable":
             unsolved = _zero(metrics.get("n_problems")) - _zero(metrics.get("n_solvable"))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from qup.analysis.figures.labels import Box, spread_labels
 from qup.analysis.figures.picture import log_axis
+from qup.analysis.figures.style import Palette, drawing
 from qup.analysis.findings.survey import survey
 from qup.analysis.report import pictures
 from qup.analysis.results.shelf import Shelf
@@ -36,3 +42,51 @@ def test_a_log_axis_has_labels_and_they_do_not_collide(low, high) -> None:
     log_axis(axes, "x")
     axes.set_xlim(low, high)
     assert 2 <= sum(low <= tick <= high for tick in axes.get_xticks()) <= 10
+
+
+def test_arms_differ_in_shape_as_well_as_in_colour() -> None:
+    arms = ("base", "slm_rft", "oracle_refined", "oracle_synthesized", "style_aligned", "numina_subset", "mine", "yours")
+    palette = Palette(arms)
+    assert len({palette.marker(arm) for arm in arms}) == len({palette.glyph(arm) for arm in arms}) == len(arms)
+    assert palette.dashes("slm_rft") != palette.dashes("oracle_refined")
+
+
+def gap(box: Box, point: tuple[float, float]) -> float:
+    return math.hypot(max(box[0] - point[0], 0, point[0] - box[2]), max(box[1] - point[1], 0, point[1] - box[3]))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_label_covers_no_other_point_and_is_led_to_its_own_where_another_is_nearer(seed) -> None:
+    """Eleven points, six of them in a heap."""
+    random = np.random.default_rng(seed)
+    with drawing() as make:
+        figure = make(figsize=(5.2, 3.5))
+        axes = figure.add_subplot()
+        places = np.concatenate([random.normal(0.5, 0.05, (6, 2)), random.uniform(0, 1, (5, 2))])
+        axes.plot(places[:, 0], places[:, 1], "o")
+        axes.margins(0.2)
+        axes.autoscale_view()
+        spread_labels(axes, [(x, y, f"λ={index}", "black") for index, (x, y) in enumerate(places)])
+        renderer = FigureCanvasAgg(figure).get_renderer()
+    points = [tuple(one) for one in axes.transData.transform(places)]
+    boxes = []
+    for mine, text in enumerate(axes.texts):
+        text.update_positions(renderer)
+        box = Text.get_window_extent(text, renderer).extents
+        boxes.append(box)
+        nearest = min(range(len(points)), key=lambda index: gap(box, points[index]))
+        assert gap(box, points[nearest]) > 0, "a label covers a point"
+        assert nearest == mine or text.arrow_patch is not None
+    for index, box in enumerate(boxes):
+        for other in boxes[index + 1 :]:
+            wide, high = min(box[2], other[2]) - max(box[0], other[0]), min(box[3], other[3]) - max(box[1], other[1])
+            assert min(wide, high) <= 1, "two labels cover each other"
+
+
+def test_figures_that_a_phone_shows_are_narrow_and_name_their_units(lab) -> None:
+    made = pictures(survey(Study.load(lab[0]), Shelf(lab[1])))
+    assert all(one.figure.get_size_inches()[0] <= 7.5 for one in made)
+    assert all(one.figure.get_size_inches()[0] <= 4.7 for one in made if one.section in ("first", "differences", "benchmarks"))
+    labels = {one.section: [axes.get_xlabel() + axes.get_ylabel() for axes in one.figure.axes] for one in made}
+    for section, said in (("first", "%"), ("differences", "points"), ("training", "nats"), ("tokens", "%"), ("benchmarks", "%")):
+        assert all(said in label for label in labels[section]), section

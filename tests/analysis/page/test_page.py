@@ -95,3 +95,38 @@ def test_a_browser_shows_it_without_a_console_error(lab, tmp_path) -> None:
     assert "&lt;i&gt;more&lt;/i&gt;" in shown.stdout
     errors = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
     assert not errors, errors
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="chromium is not installed")
+def test_on_a_phone_navigation_shows_that_it_goes_on_and_in_print_every_table_is_open(lab, tmp_path) -> None:
+    """Measured in a frame of 390 points: steps of the navigation, the setup's fold, and tables as printing begins."""
+    frame = tmp_path / "phone.html"
+    script = """
+    f.onload = () => setTimeout(() => {
+      const d = f.contentDocument, shut = () => d.querySelectorAll("details.fold:not([open]), details.setup:not([open])").length;
+      const steps = [...d.querySelectorAll("nav .step")].map(one => (one.hidden ? "hidden" : one.disabled ? "end" : "more")).join(" ");
+      const before = shut();
+      f.contentWindow.dispatchEvent(new Event("beforeprint"));
+      const during = shut();
+      f.contentWindow.dispatchEvent(new Event("afterprint"));
+      document.title = [steps, before > 0, during, shut() === before].join("|");
+    }, 300)"""
+    frame.write_text(
+        f'<iframe id="f" width="390" height="800" srcdoc="{html.escape(content(lab[2]))}"></iframe><script>{script}</script>',
+        encoding="utf-8",
+    )
+    (measured,) = re.findall(r"<title>(.*?)</title>", in_chromium(frame, tmp_path).stdout)
+    assert measured == "end more|true|0|true"
+
+
+def test_numbers_say_what_they_are(lab) -> None:
+    """Intervals and p beside the number; every word of the rule explained on the card where it stands."""
+    page = html.unescape(content(lab[2]))
+    for said in ("points, 95 % alone", "Holm over 40", "What was run".lower(), "In words", "points above or below slm_rft"):
+        assert said in page, said
+    for card in re.findall(r'<article class="card first.*?</article>', page, re.DOTALL):
+        badges = set(re.findall(r'<span class="badge [^"]*">([^<]+)</span>', card))
+        explained = set(re.findall(r'<dt><span class="badge [^"]*">([^<]+)</span></dt>', card))
+        assert badges - explained <= {"worse", "better", "equally"}, card[:200]
+        assert explained
