@@ -105,6 +105,8 @@ class Study:
     """What makes the grid this grid: digests of its cells' settings, whatever files or commits they resolve to."""
     dry_run: bool = False
     """Nothing of it has run or is kept in the store."""
+    launched_by: Mapping[str, str] = field(default_factory=dict)
+    """qup's version and, from a checkout, its commit, at the last launch."""
 
     @property
     def identity(self) -> str:
@@ -125,6 +127,7 @@ class Study:
                 again={Ref.parse(name): made for name, made in record.get("again", {}).items()},
                 grid=tuple(record.get("grid", ())),
                 dry_run=bool(record.get("dry_run", False)),
+                launched_by={str(name): str(value) for name, value in record.get("launched_by", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{folder / FILE}: not a study's record ({error!r}); move it away and launch the study again") from None
@@ -166,6 +169,7 @@ class Study:
                 ],
                 "nodes": {str(ref): [str(parent) for parent in parents] for ref, parents in self.nodes.items()},
                 "again": {str(ref): made for ref, made in self.again.items()},
+                "launched_by": dict(self.launched_by),
                 **({"dry_run": True} if self.dry_run else {}),
             },
             compact=True,

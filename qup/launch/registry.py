@@ -12,6 +12,7 @@ from qup.config.fingerprint import digest, fields, plain
 from qup.config.schema import Config
 from qup.errors import QupError
 from qup.launch.plan import Plan
+from qup.launch.snapshot import own_version
 from qup.pipeline.graph import Ref
 from qup.store import Lease, Store
 from qup.store.store import write_json
@@ -83,6 +84,7 @@ def study_of(plan: Plan, given: Sequence[Config], resolved: Sequence[Config], fo
         again={ref: _finished(plan.store, ref) for ref, planned in plan.to_run.items() if planned.replace},
         grid=grid_identity(given),
         dry_run=dry_run,
+        launched_by=own_version(),
     )
 
 

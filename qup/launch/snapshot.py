@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import secrets
@@ -10,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import qup
 from qup.errors import QupError
 from qup.launch.code import ROOT
 from qup.store import Store
@@ -39,6 +41,16 @@ def _is_checkout() -> bool:
     """Whether qup lies at the top of a git work tree, and not, installed, within somebody's."""
     top = _git("rev-parse", "--show-toplevel")
     return top is not None and Path(os.fsdecode(top.strip())).resolve() == ROOT.parent.resolve()
+
+
+@functools.cache
+def own_version() -> dict[str, str]:
+    """qup's version, and from a checkout its commit, which says where tracked files were changed since."""
+    commit = (_git("rev-parse", "--short=12", "HEAD") or b"").decode().strip() if _is_checkout() else ""
+    if not commit:
+        return {"qup": qup.__version__}
+    changed = _git("diff", "--quiet", "HEAD") is None
+    return {"qup": qup.__version__, "commit": f"{commit} with changes" if changed else commit}
 
 
 def _files() -> list[Path]:

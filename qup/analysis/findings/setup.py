@@ -14,7 +14,7 @@ from qup.analysis.results.arms import Run, brief
 from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
 from qup.store import Artifact
-from qup.study import Cell
+from qup.study import Cell, Study
 
 PACKAGES = ("python", "torch", "transformers", "deepspeed", "vllm")
 """Versions worth a place in the block; manifests have the others."""
@@ -38,7 +38,7 @@ class Line:
     told: tuple[str, ...]
 
 
-def setup(runs: Sequence[Run], used: Iterable[Artifact], shelf: Shelf) -> list[Line]:
+def setup(study: Study, runs: Sequence[Run], used: Iterable[Artifact], shelf: Shelf) -> list[Line]:
     """The block's lines; a setting that the study varies is given with all its values."""
     cells = [run.cell for run in runs]
     trained = [cell for cell in cells if not cell.is_base]
@@ -51,7 +51,7 @@ def setup(runs: Sequence[Run], used: Iterable[Artifact], shelf: Shelf) -> list[L
         Line("Reward models", tuple(dict.fromkeys(line for cell in trained for line in _rewards(cell)))),
         Line("Evaluation", _one(_evaluation(cells, shelf))),
         Line("Seeds", _one(_seeds(cells, trained))),
-        Line("Run", _one(_versions(list(used)))),
+        Line("Run", _one(_versions(study, list(used)))),
     ]
     return [line for line in made if line.told]
 
@@ -187,7 +187,7 @@ def _seeds(cells: Sequence[Cell], trained: Sequence[Cell]) -> str:
     return "; ".join(parts)
 
 
-def _versions(used: Sequence[Artifact]) -> str:
+def _versions(study: Study, used: Sequence[Artifact]) -> str:
     """When the results were made, and by what; results of several versions say so."""
     if not used:
         return ""
@@ -196,6 +196,7 @@ def _versions(used: Sequence[Artifact]) -> str:
         list(dict.fromkeys(datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%d") for stamp in (min(ended), max(ended)))) if ended else []
     )
     told = [" to ".join(days)] if days else []
+    told += [f"{name} {value}" for name, value in study.launched_by.items()]
     packages: dict[str, set[str]] = {}
     for one in used:
         for name, version in (one.manifest.get("packages") or {}).items():

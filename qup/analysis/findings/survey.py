@@ -150,7 +150,7 @@ def survey(study: Study, shelf: Shelf) -> Survey:
     used = reached(study, shelf)
     survey = Survey(
         study=study,
-        setup=setup(runs, [artifact for artifact, _ in used.values()], shelf),
+        setup=setup(study, runs, [artifact for artifact, _ in used.values()], shelf),
         rows=rows_of(study, shelf),
         runs=runs,
         groups=groups,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qup.config.fingerprint import fields
+from qup.config.schema import Config
 from qup.study import Cell, Study
 
 SEEDS = ("model.lab.seed", "rollouts.sampling.seed", "selection.seed", "oracle.seed", "trainer.seed", "evaluation.sampling.seed", "seed")
@@ -19,11 +22,11 @@ FEWEST_STUDENTS = 3
 """Students of different names that make an axis."""
 _PLACES = ("path", "content", "revision", "device", "threads", "timeout_s", "checkpoint_minutes", "checkpoint_steps", "shard_size", "name")
 """Last parts of settings that say where or how fast, or are labels."""
-_ARM_EXTRAS = (
-    "oracle.name", "oracle.model", "model.template", "source.cleaning", "source.samples", "refinement.input", "refinement.retries",
-    "refinement.tries", "refinement.accept", "refinement.margin", "refinement.weight", "refinement.reward", "alignment.on_failure",
-    "rollouts.sampling.n", "trainer.max_length",
+_ARM = (
+    "oracle.name", "oracle.model", "oracle.", "model.template", "source.", "refinement.", "alignment.", "selection.", "rollouts.sampling.n",
+    "trainer.max_length",
 )  # fmt: skip
+"""Settings that make an arm, whole sections where they end in a point; the first ones name it, where they are enough."""
 _SHORT = {
     "oracle.name": "oracle", "oracle.model": "oracle", "model.lab.exposure": "exposure", "trainer.batch_size": "batch", "trainer.lr": "lr",
     "problems.name": "problems",
@@ -173,22 +176,49 @@ def _labels(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]], prefixes:
 
 def _arms(cells: Sequence[Cell], flats: Sequence[Mapping[str, Any]], students: Sequence[str]) -> list[Arm]:
     arms = [_arm(cell) for cell in cells]
-    made = []
-    for cell, flat, student, arm in zip(cells, flats, students, arms, strict=True):
-        alike = [other for other, name, same in zip(flats, students, arms, strict=True) if name == student and same.label == arm.label]
-        told = [path for path in _ARM_EXTRAS if len({json.dumps(other.get(path), default=str) for other in alike}) > 1]
-        if cell.is_base:
-            own = {
-                str(other.get("model.template"))
-                for other, name in zip(cells, students, strict=True)
-                if name == student and not other.is_base
-            }
-            told = [path for path in told if path == "model.template" and str(cell.get(path)) not in own]
-        if "oracle.name" in told and "oracle.model" in told:
-            told.remove("oracle.model")
-        extras = " ".join(f"{_short(path)}={brief(flat.get(path))}" for path in told)
-        made.append(replace(arm, label=f"{arm.label} {extras}".strip()))
+    alike: dict[tuple[str, str], list[int]] = {}
+    for index, (student, arm) in enumerate(zip(students, arms, strict=True)):
+        alike.setdefault((student, arm.label), []).append(index)
+    made = list(arms)
+    for (student, label), members in alike.items():
+        told = _telling([flats[index] for index in members])
+        for index in members:
+            shown = told
+            if cells[index].is_base:
+                own = {
+                    cell.get("model.template") for cell, name in zip(cells, students, strict=True) if name == student and not cell.is_base
+                }
+                shown = [path for path in told if path == "model.template" and cells[index].get(path) not in own]
+            extras = " ".join(_named(path, flats[index]) for path in shown)
+            made[index] = replace(arms[index], label=f"{label} {extras}".strip())
     return made
+
+
+def _telling(flats: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that tell arms of one name apart: the first in order of _ARM, and no more than it takes."""
+    told: list[str] = []
+    seen = dict.fromkeys(path for flat in flats for path in flat if path in _settling() and path not in SEEDS)
+    order = [path for start in _ARM for path in seen if path == start or (start.endswith(".") and path.startswith(start))]
+    for path in dict.fromkeys(order):
+        values: dict[str, set[str]] = {}
+        for flat in flats:
+            known = json.dumps([flat.get(other) for other in told], default=str)
+            values.setdefault(known, set()).add(json.dumps(flat.get(path), sort_keys=True, default=str))
+        if any(len(found) > 1 for found in values.values()):
+            told.append(path)
+    return told
+
+
+@functools.cache
+def _settling() -> frozenset[str]:
+    """Every setting that changes results."""
+    return frozenset(flatten(fields(Config())))
+
+
+def _named(path: str, flat: Mapping[str, Any]) -> str:
+    if path == "source.content":
+        return f"path={flat.get('source.path') or flat.get(path)}"
+    return f"{_short(path)}={brief(flat.get(path))}"
 
 
 def _arm(cell: Cell) -> Arm:

@@ -171,7 +171,7 @@ def _shown(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     columns.append(("n_train", "n", "g"))
     rewards = [name for row in rows[:1] for name in row if name.startswith("reward_")]
     columns += [(name, name.removeprefix("reward_")[:12], ".2f") for name in rewards[:2]]
-    columns += [("ppl", "ppl", ".3g"), ("retention", "kept", ".2f"), ("total", "total", ".2f")]
+    columns += [("ppl", "ppl", ".3g"), ("retention", "kept", ".2f"), ("total", "total %", ".2f")]
     if any(row.get("missing") for row in rows):
         columns.append(("missing", "missing", ""))
     return [

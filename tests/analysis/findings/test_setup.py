@@ -13,7 +13,8 @@ from tests.analysis.world import World, build_study, lab_cells
 
 def block(tmp_path, cells) -> dict[str, str]:
     folder, store = build_study(tmp_path, World(cells))
-    return {line.name: "; ".join(line.told) for line in survey(Study.load(folder), Shelf(store)).setup}
+    study = replace(Study.load(folder), launched_by={"qup": "9.9", "commit": "abc"})
+    return {line.name: "; ".join(line.told) for line in survey(study, Shelf(store)).setup}
 
 
 def test_a_setting_that_varies_is_given_with_all_its_values(tmp_path) -> None:
@@ -25,7 +26,7 @@ def test_a_setting_that_varies_is_given_with_all_its_values(tmp_path) -> None:
     assert "easy (60 problems) and hard (30 problems)" in made["Evaluation"]
     assert "lab_foreign: pretrained in the lab, exposure 0 %" in made["Students"]
     assert "torch" in made["Run"]
-    assert "1970-01-01" in made["Run"]
+    assert "1970-01-01, qup 9.9, commit abc" in made["Run"]
 
 
 def test_each_arm_is_told_in_a_sentence(tmp_path) -> None:
