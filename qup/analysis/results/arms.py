@@ -225,6 +225,8 @@ def _arm(cell: Cell) -> Arm:
     if cell.is_base:
         return Arm("base", "base", "", "", "", None, None, "")
     selection = str(cell.get("selection.name", "random"))
+    if selection == "measure":
+        selection = str(cell.get("selection.measure"))
     weight = cell.get("selection.weight") if selection == "joint" else None
     reward = cell.get("selection.reward") if selection in ("reward", "joint", "pareto") else None
     source, refinement = str(cell.get("source.name", "")), str(cell.get("refinement.name", ""))

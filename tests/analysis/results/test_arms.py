@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qup.analysis.results.arms import arrange
-from qup.config.schema import Config, Oracle, Selection, Source
+from qup.config.schema import Config, Measure, Oracle, Selection, Source
 from qup.study import Study
 from tests.analysis.world import ONE, World, build_study, lab_cells
 
@@ -49,3 +49,10 @@ def test_seeds_and_prices_make_no_other_arm(tmp_path) -> None:
     cells = lab_cells(**ONE, arms=("oracle_refined",), seeds=(0, 1))
     priced = [replace(one, oracle=replace(one.oracle, usd_per_million_input=float(i), seed=i)) for i, one in enumerate(cells)]
     assert labels(tmp_path, priced) == ["oracle_refined", "oracle_refined"]
+
+
+def test_selections_by_other_measures_or_of_more_traces_are_arms_of_their_own(tmp_path) -> None:
+    chosen = [Selection(seed=0), *(Selection("measure", seed=0, measure=name, keep=keep) for name in ("lark", "scas") for keep in (1, 4))]
+    made = lab_cells(**ONE, arms=("slm_rft",), selections=chosen)
+    measured = [replace(cell, measure={"lark": Measure("lark"), "scas": Measure("scas")}) for cell in made]
+    assert sorted(labels(tmp_path, measured)) == ["slm_rft", *(f"slm_rft · {name} keep={k}" for name in ("lark", "scas") for k in (1, 4))]
