@@ -34,6 +34,7 @@ OTHERWISE = {
     "Cluster.retention": "pipeline/kinds.py",
     "Cluster.train": "pipeline/kinds.py",
     "Cluster.evaluate": "pipeline/kinds.py",
+    "Config.perplexity": "config/measured.py",
     "Measure.weight": "measures/scas.py",
     "Measure.beta": "measures/car.py",
     "Measure.brier": "measures/lark.py",
