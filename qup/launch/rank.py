@@ -28,6 +28,7 @@ from qup.analysis.results.arms import arrange, grouped
 from qup.analysis.results.outcomes import load_outcome
 from qup.analysis.results.predictors import ArmScores, Predictor, predictors
 from qup.analysis.results.shelf import Shelf
+from qup.analysis.statistics.ranking import resampled
 from qup.config import views
 from qup.config.measured import relevant_measure, token_pass
 from qup.config.schema import Config, Resources
@@ -265,7 +266,7 @@ def _judged(study: Study, shelf: Shelf) -> list[Judgement]:
 
 def _show(arms: Sequence[str], found: Sequence[Predictor], problems: int, records: Mapping[str, TrackRecord], console: Console) -> None:
     """A row a measure, a column a teacher: its number with an interval, its rank, and how often it came first in resamples."""
-    weight_BP = np.random.default_rng(0).multinomial(problems, np.full(problems, 1 / problems), DRAWS).astype(np.float32)
+    weight_BP = resampled(np.random.default_rng(0), problems, DRAWS)
     table = Table(title=f"by each measure, best first in its direction; 95 % intervals over {problems} problems")
     table.add_column("measure")
     for arm in arms:

@@ -17,7 +17,7 @@ from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
 from qup.analysis.statistics.correlation import FEWEST_ARMS
 from qup.analysis.statistics.estimates import SEEDS_FOR_RECIPE
-from qup.analysis.statistics.ranking import pairs, partial, picked, rightly, tau_b
+from qup.analysis.statistics.ranking import pairs, partial, picked, resampled, rightly, tau_b
 from qup.config.fingerprint import build
 from qup.config.schema import Measure
 from qup.pipeline import Ref
@@ -151,7 +151,7 @@ def _judge(
     rng = np.random.default_rng([seed, len(arms)])
     utility_A = _utility(list(found.values()))
     utility_BA = _drawn(list(found.values()), rng)
-    weight_BP = rng.multinomial(every.problems, np.full(every.problems, 1 / every.problems), DRAWS).astype(np.float32)
+    weight_BP = resampled(rng, every.problems, DRAWS)
     decided_Q = _decided(group, arms, outcomes)
     length = next((one for one in every.found if _kind(lead, one.name) == "length"), None)
     whole = np.ones((1, every.problems))
@@ -208,7 +208,7 @@ def _sizes(one: Predictor, problems: int, utility_A: np.ndarray, decided_Q: np.n
     made = []
     size = 50
     while size < problems:
-        weight_BP = np.zeros((SUBSETS, problems), np.float32)
+        weight_BP = np.zeros((SUBSETS, problems))
         for row in weight_BP:
             row[rng.permutation(problems)[:size]] = 1
         value_BA = one.sign * one.under(weight_BP)
@@ -233,7 +233,7 @@ def _drawn(found: Sequence[Sequence[Outcome]], rng: np.random.Generator) -> np.n
     """Totals [B, A] under resampled problems, the same for all arms, and resampled seeds where an arm has three or more."""
     names = list(found[0][0].benchmarks)
     seeds = [
-        rng.multinomial(len(several), np.full(len(several), 1 / len(several)), DRAWS) / len(several)
+        resampled(rng, len(several), DRAWS) / len(several)
         if len(several) >= SEEDS_FOR_RECIPE
         else np.full((DRAWS, len(several)), 1 / len(several))
         for several in found
@@ -241,7 +241,7 @@ def _drawn(found: Sequence[Sequence[Outcome]], rng: np.random.Generator) -> np.n
     total_BA = np.zeros((DRAWS, len(found)))
     for name in names:
         size = len(found[0][0].benchmarks[name].share_P)
-        count_BP = rng.multinomial(size, np.full(size, 1 / size), DRAWS) / size
+        count_BP = resampled(rng, size, DRAWS) / size
         for arm, several in enumerate(found):
             share_PM = np.stack([one.benchmarks[name].share_P for one in several], 1)
             total_BA[:, arm] += ((count_BP @ share_PM) * seeds[arm]).sum(1) / len(names)

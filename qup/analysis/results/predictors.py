@@ -150,9 +150,11 @@ def _weighted(parts: Sequence[np.ndarray], place: Sequence[np.ndarray], measure:
 
     def under(weight_BP: np.ndarray) -> np.ndarray:
         made = []
+        weights = np.atleast_2d(weight_BP)
         for cols, where in zip(parts, place, strict=True):
             inside = where >= 0
-            made.append(combine(cols[inside], measure, np.atleast_2d(weight_BP)[:, where[inside]]))
+            alike = np.array_equal(where, np.arange(weights.shape[1]))  # the rule: no copy of B × P weights
+            made.append(combine(cols[inside], measure, weights if alike else weights[:, where[inside]]))
         return np.stack(made, 1)
 
     return under

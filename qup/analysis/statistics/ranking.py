@@ -45,3 +45,8 @@ def picked(value_BA: np.ndarray, utility_BA: np.ndarray) -> np.ndarray:
     count = best.sum(-1)
     total = np.where(best, utility_BA, 0.0).sum(-1)
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def resampled(rng: np.random.Generator, n: int, draws: int) -> np.ndarray:
+    """How often each of n things is drawn in a bootstrap of n, float64 [draws, n]."""
+    return np.stack([np.bincount(rng.integers(n, size=n), minlength=n).astype(float) for _ in range(draws)])
