@@ -45,3 +45,7 @@ def test_the_token_that_holds_a_steps_first_letter_is_its_first():
 
 def test_of_two_steps_in_one_token_one_is_kept():
     assert first_tokens("A. B. C. D", [1, 8, 10], "sentences").tolist() == [0, 1, 2]
+
+
+def test_a_token_that_ends_where_a_step_begins_is_not_of_it():
+    assert first_tokens("A.\nB", [2, 3, 4], "lines").tolist() == [0, 2]
