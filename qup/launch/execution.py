@@ -1,4 +1,4 @@
-"""A stage's execution: found, adopted from equal work, or computed under its claim and published."""
+"""A stage's execution: found, adopted from equal work, or computed under its lease and published."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def execute(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> str:
     if lease is None:
         if store.exists(*job.ref):
             return "stored"
-        raise Interrupted("asked to stop while another process held the claim")
+        raise Interrupted("asked to stop while another process held the lease")
     lease.watch()
     try:
         equal = None if job.replace else store.find(job.ref.kind, record.identity)
@@ -114,7 +114,7 @@ def _retire(store: Store, job: Job, log: logging.Logger) -> None:
 
 
 class Progress:
-    """A stage's progress: to its claim, where there is one (a worker of a wide stage has none), and now and then to the log."""
+    """A stage's progress: to its lease, where there is one (a worker of a wide stage has none), and now and then to the log."""
 
     def __init__(self, lease: Lease | None, log: logging.Logger) -> None:
         self.lease, self.log = lease, log
@@ -252,7 +252,7 @@ def execute_worker(job: Job, worker: int, workers: int, stopping: Callable[[], b
     label = {"study": job.study, "job": os.environ.get("SLURM_JOB_ID", "")}
     lease = store.acquire(job.ref.kind, f"{job.ref.key}.worker{worker}of{workers}", label, stopping)
     if lease is None:
-        raise Interrupted("asked to stop while another process held this worker's claim")
+        raise Interrupted("asked to stop while another process held this worker's lease")
     lease.watch()
     try:
         module = _load_stage(job)
@@ -269,7 +269,7 @@ def execute_worker(job: Job, worker: int, workers: int, stopping: Callable[[], b
 def execute_follower(job: Job, stopping: Callable[[], bool], log: logging.Logger) -> None:
     """Works along with rank 0 of a training that SLURM started on several tasks.
 
-    It waits until rank 0 has claimed the stage and says that there is something to compute.
+    It waits until rank 0 holds the stage's lease and says that there is something to compute.
     """
     store = Store(job.store, job.lease_s)
     while not _announcement(store, job).exists():

@@ -122,7 +122,7 @@ class _Reader:
 
     def status(self, ref: Ref, tasks: Sequence[tuple[str, Any, Submission]]) -> StageStatus:
         """A stage that is not stored; `tasks` are those of its newest submission."""
-        held = self.store.claim(*ref)
+        held = self.store.holder(*ref)
         noted = self.noted.get(ref)
         if noted and noted["study"] != self.study.name and noted["job"] in self.jobs and self.jobs[noted["job"]].alive:
             other = self.jobs[noted["job"]]

@@ -129,7 +129,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _take(store: Store, ref: Ref, free: Callable[[], object]) -> bool:
-    """Marks the artifact, and takes its weights away if they are still free then; leaves it to whoever has claimed it."""
+    """Marks the artifact, and takes its weights away if they are still free then; leaves it to whoever holds its lease."""
     lease = Lease(store.lease_path(*ref), store.lease_s)
     if not lease.acquire():
         return False

@@ -1,4 +1,4 @@
-"""The store: artifacts published whole or not at all, claimed by leases, found by key or by equal inputs."""
+"""The store: artifacts published whole or not at all, held by leases, found by key or by equal inputs."""
 
 from qup.store.artifact import Artifact, save_table
 from qup.store.lease import Lease

@@ -1,7 +1,7 @@
-"""A claim on a stage that survives its holder's death, on local disks and NFS alike.
+"""A lease on a stage that survives its holder's death, on local disks and NFS alike.
 
-The claim is a file made by link(2), which either succeeds for one process or fails. Its holder rewrites
-it with a rising beat; who sees the same beat for `ttl` seconds by its own clock may take the claim over,
+The lease is a file made by link(2), which either succeeds for one process or fails. Its holder rewrites
+it with a rising beat; who sees the same beat for `ttl` seconds by its own clock may take the lease over,
 no clocks are compared. On the same machine a dead holder is seen at once. A frozen holder that wakes up
 finds another's name in the file: it has lost, and discards its work.
 """
@@ -42,7 +42,7 @@ def _started(pid: int) -> str:
 
 
 def read_lease(path: Path) -> dict[str, Any] | None:
-    """The claim's content; None where nobody claims."""
+    """The lease's content; None where nobody holds it."""
     try:
         content = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -56,7 +56,7 @@ def holder_is_dead(content: dict[str, Any]) -> bool:
 
 
 class Lease:
-    """One process's claim. `acquire` takes it or returns False; `watch` keeps it; `release` gives it back."""
+    """One process's lease. `acquire` takes it or returns False; `watch` keeps it; `release` gives it back."""
 
     def __init__(self, path: Path, ttl: float, label: dict[str, Any] | None = None) -> None:
         self.path, self.ttl = path, ttl
@@ -101,7 +101,7 @@ class Lease:
         return True
 
     def acquire(self) -> bool:
-        """One attempt; call again until it succeeds or the artifact appears. Takes over an abandoned claim."""
+        """One attempt; call again until it succeeds or the artifact appears. Takes over an abandoned one."""
         if self._create():
             return True
         content = read_lease(self.path)
@@ -132,7 +132,7 @@ class Lease:
                 except FileExistsError:
                     pass
                 return False
-            log.info("took over the claim %s of %s pid %s", self.path.name, stale.get("host"), stale.get("pid"))
+            log.info("took over the lease %s of %s pid %s", self.path.name, stale.get("host"), stale.get("pid"))
             return self._create()
         finally:
             tomb.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ class Lease:
             raise LeaseLost(f"{self.path.stem} was taken over by another process; this run's work is discarded")
 
     def progress(self, done: float, total: float, unit: str) -> None:
-        """What the claim shows to onlookers; written with the next beat."""
+        """What the lease shows to onlookers; written with the next beat."""
         self._progress = {"done": done, "total": total, "unit": unit}
 
     def watch(self) -> None:
@@ -175,10 +175,10 @@ class Lease:
                 self._beat += 1
                 os.replace(self._write_beside(), self.path)
             except OSError as error:
-                log.warning("the claim %s could not be renewed: %s", self.path.name, error)
+                log.warning("the lease %s could not be renewed: %s", self.path.name, error)
 
     def release(self) -> None:
-        """Gives the claim back, if it is still ours."""
+        """Gives the lease back, if it is still ours."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -151,7 +151,7 @@ class Store:
     def exists(self, stage: str, key: str) -> bool:
         return (self.path(stage, key) / "manifest.json").exists()
 
-    def claim(self, stage: str, key: str) -> dict[str, Any] | None:
+    def holder(self, stage: str, key: str) -> dict[str, Any] | None:
         """Who computes this stage at the moment, with its progress."""
         return read_lease(self.lease_path(stage, key))
 
@@ -188,7 +188,7 @@ class Store:
     def publish(self, out: Path, record: Record, metrics: dict[str, Any], lease: Lease, facts: dict[str, Any]) -> Artifact:
         """Makes `out` the artifact. Create-once: where another process was first, ours is discarded.
 
-        Raises LeaseLost where the claim was taken over.
+        Raises LeaseLost where the lease was taken over.
         """
         from qup.store.digest import data_digest, file_sha256  # pyarrow, which planning does without
 

@@ -5,7 +5,7 @@ import logging
 from qup.launch import execution
 
 
-class Claim:
+class Lease:
     def __init__(self):
         self.shown = []
 
@@ -16,12 +16,12 @@ class Claim:
 def test_progress_goes_to_the_claim_at_once_and_to_the_log_now_and_then(caplog, monkeypatch):
     clock = iter([0.0, 1.0, 61.0, 62.0])
     monkeypatch.setattr(execution.time, "monotonic", lambda: next(clock))
-    claim, log = Claim(), logging.getLogger("qup.test")
+    lease, log = Lease(), logging.getLogger("qup.test")
     with caplog.at_level(logging.INFO, "qup.test"):
-        progress = execution.Progress(claim, log)
+        progress = execution.Progress(lease, log)
         for done in (1, 2000, 2001):
             progress(done, 4000, "steps")
-    assert claim.shown == [(1, 4000, "steps"), (2000, 4000, "steps"), (2001, 4000, "steps")]
+    assert lease.shown == [(1, 4000, "steps"), (2000, 4000, "steps"), (2001, 4000, "steps")]
     assert [record.getMessage() for record in caplog.records] == ["2,000 of 4,000 steps"]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from qup.config.schema import Cluster, Resources
+from qup.store import Store
+from qup.study import registered
 from tests.helpers.cells import cell
 from tests.helpers.overlay import Overlay
 from tests.helpers.slurm_cluster import Cluster as SlurmCluster
@@ -46,7 +48,22 @@ def overlay(tmp_path, slurm):
     made = Overlay(tmp_path)
     made.env["SLURM_CONF"] = str(slurm.conf)
     yield made
-    slurm.cancel_all()
+    cancel(made, slurm)
+
+
+def queued(overlay, slurm) -> list[str]:
+    """Jobs of an overlay's studies that are in the queue; scenarios run side by side on one cluster."""
+    marks = tuple(f"qup {study.identity} " for study in registered(Store(overlay.store)))
+    lines = (line.partition("|") for line in slurm.run("squeue", "-h", "-r", "-o", "%i|%k").splitlines())
+    return [job for job, _, comment in lines if comment.startswith(marks)]
+
+
+def cancel(overlay, slurm) -> None:
+    """Ends what an overlay's studies left in the queue."""
+    jobs = queued(overlay, slurm)
+    if jobs:
+        slurm.run("scancel", *jobs, check=False)
+        slurm.wait_for(lambda: not queued(overlay, slurm), "an empty queue")
 
 
 def small_cluster(**changes) -> Cluster:

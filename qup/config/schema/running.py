@@ -74,7 +74,7 @@ class Store:
 
     dir: str = opt("store", "directory; nodes must see it")
     keep_weights: str = opt("all", "fine-tuned weights after their evaluation", choices=("all", "best", "none"))
-    lease_s: float = opt(60.0, "seconds without a heartbeat after which a claim counts as abandoned", above=0)
+    lease_s: float = opt(60.0, "seconds without a heartbeat after which a lease counts as abandoned", above=0)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _ENTRY = re.compile(r"\.?(trash\.)*[0-9a-f]{20}(\..+)?")
 """An artifact's folder, or what an unfinished or removed one is called."""
 _SET_ASIDE = re.compile(r"\w+-[0-9a-f]{20}-.+")
 IN_USE_S = 24 * 3600.0
-"""A claim whose file has not changed for so long belongs to nobody."""
+"""A lease whose file has not changed for so long belongs to nobody."""
 
 
 def list_artifacts(store: Store, console: Console) -> int:
@@ -102,7 +102,7 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
             if not entry.is_dir() or not ours.fullmatch(entry.name):
                 continue
             ref = Ref(folder.name, entry.name.lstrip(".").partition(".")[0])
-            if folder != store.corrupt and (ref in needed or _claimed(store, ref)):
+            if folder != store.corrupt and (ref in needed or _in_use(store, ref)):
                 continue
             size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
             freed, count = freed + size, count + 1
@@ -117,12 +117,12 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
     return 0
 
 
-def _claimed(store: Store, ref: Ref) -> bool:
+def _in_use(store: Store, ref: Ref) -> bool:
     path = store.lease_path(*ref)
-    claims = [path, *path.parent.glob(f"{ref.key}.worker*.lease")]
-    for claim in claims:
-        content = read_lease(claim)
-        if content is not None and not holder_is_dead(content) and time.time() - claim.stat().st_mtime < IN_USE_S:
+    leases = [path, *path.parent.glob(f"{ref.key}.worker*.lease")]
+    for lease in leases:
+        content = read_lease(lease)
+        if content is not None and not holder_is_dead(content) and time.time() - lease.stat().st_mtime < IN_USE_S:
             return True
     return False
 

@@ -33,9 +33,9 @@ class StageState:
     unit: str = ""
 
     def read_progress(self, store: Store) -> None:
-        """Takes over what the stage wrote into its claim."""
-        claim = store.claim(*self.ref)
-        progress = (claim or {}).get("progress")
+        """Takes over what the stage wrote into its lease."""
+        lease = store.holder(*self.ref)
+        progress = (lease or {}).get("progress")
         if progress:
             self.done, self.total, self.unit = progress["done"], progress["total"], progress["unit"]
 

@@ -14,17 +14,17 @@ DEFAULT = Oracle().api_key_env
 """An endpoint of one's own may do without a key as long as no other variable is named."""
 
 
-def check_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> None:
-    """Raises ConfigError naming each variable that a stage to run, those `but` these, needs and does not find."""
-    if faults := missing_keys(plan, where, but):
+def check_keys(plan: Plan, where: str, excluded: Collection[Ref] = ()) -> None:
+    """Raises ConfigError naming each variable that a stage to run, those `excluded` not, needs and does not find."""
+    if faults := missing_keys(plan, where, excluded):
         raise ConfigError(faults)
 
 
-def missing_keys(plan: Plan, where: str, but: Collection[Ref] = ()) -> list[Fault]:
+def missing_keys(plan: Plan, where: str, excluded: Collection[Ref] = ()) -> list[Fault]:
     """One fault for each setting that names an empty variable, with the stages that stop for it; `where` is the launcher."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for ref, planned in plan.to_run.items():
-        for key, section in _endpoints(planned.node) if ref not in but else ():
+        for key, section in _endpoints(planned.node) if ref not in excluded else ():
             from qup.oracle.asks import OPENAI, endpoint  # a client, which a study without endpoints does not need
 
             address, name = endpoint(section.base_url), section.api_key_env

@@ -1,4 +1,4 @@
-"""What a study has put into SLURM's queue: an append-only log, and one claim a stage shared by all studies."""
+"""What a study has put into SLURM's queue: an append-only log, and one lease a stage shared by all studies."""
 
 from __future__ import annotations
 

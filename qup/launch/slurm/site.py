@@ -79,7 +79,7 @@ def driver_record(study_dir: Path) -> Path:
 
 @contextmanager
 def queue_lock(store: Store) -> Iterator[None]:
-    """One submitter at a time on a store; a dead one's claim is taken over."""
+    """One submitter at a time on a store; a dead one's lease is taken over."""
     lease = Lease(store.root / "queue" / "submitting.lease", min(store.lease_s, 30.0))
     waited = time.monotonic()
     while not lease.acquire():
