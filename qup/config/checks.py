@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from qup.config.keys import one_of
 from qup.config.measured import RANKS_BY_MEASURE, READS_MEASURE, READS_REWARD, car_reward, selected_measure
 from qup.config.paths import local, missing
-from qup.config.pools import all_pools, drawn_pools
+from qup.config.pools import all_pools, asks_oracle, drawn_pools
 from qup.config.schema import POOLS, Benchmark, Config, LabProblems, Model, Oracle, Problems, Reward, Sampling, Trainer
 from qup.config.settle import BASE
 from qup.errors import Fault
 from qup.measures import KINDS
 
-ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "judge", "judge_symmetric", "rank")
+ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "cooperate", "judge", "judge_symmetric", "rank")
 WANDB_NAME, WANDB_TAG, WANDB_NOT_IN_PROJECTS = 128, 64, "/\\#?%:"
 """What W&B takes: longest project and group, longest tag, characters that a project may not have."""
 COLUMN = re.compile(r"[A-Za-z_]\w*")
@@ -180,6 +180,8 @@ def _source(cell: Config) -> Iterator[Fault]:
         for key, path in [("source.path", source.path), *(("source.files", path) for path in source.files)]:
             if path and not re.search(r"[*?\[]", path) and (why := missing(path)):
                 yield Fault(key, path, why)
+    if "cooperative" in pools:
+        yield from _cooperative(cell)
     known = [pool.teacher for pool in all_pools(cell)]
     if source.teacher and "" not in known and source.teacher not in known:
         yield Fault("source.teacher", source.teacher, f"wrote no pool of source={source.name}; {one_of(source.teacher, known)}")
@@ -189,7 +191,31 @@ def _source(cell: Config) -> Iterator[Fault]:
 
 def needs_oracle(cell: Config) -> bool:
     """Whether a cell's stream asks the Oracle for anything."""
-    return cell.refinement.name != "none" or "oracle" in cell.source.name.split("+")
+    return any(asks_oracle(pool, cell.refinement.name) for pool in cell.source.name.split("+"))
+
+
+def _cooperative(cell: Config) -> Iterator[Fault]:
+    """What the two writers have to be able to do: go on with a text that the other began."""
+    sampling = cell.rollouts.sampling
+    if sampling.backend == "openai":
+        yield Fault(
+            "rollouts.sampling.backend",
+            "openai",
+            "a chat endpoint can't go on with the student's half of a trace; transformers or vllm can",
+        )
+    asked = {f"teacher.{name}": oracle for name, oracle in cell.teacher.items()} or {"oracle": cell.oracle}
+    for key, oracle in asked.items():
+        if oracle.mode == "batch":
+            yield Fault(f"{key}.mode", "batch", "source=cooperative asks turn by turn; chat is valid")
+        if oracle.backend == "openai" and oracle.base_url is None:
+            yield Fault(
+                f"{key}.base_url",
+                None,
+                "source=cooperative needs an endpoint that goes on with an assistant's message (continue_final_message, as vLLM and SGLang "
+                f"have it), which api.openai.com does not; give {key}.base_url, or another {key}",
+            )
+    if cell.source.boundary != "rule" and (why := missing(cell.source.boundary)):
+        yield Fault("source.boundary", cell.source.boundary, f"rule, or a token classifier: {why}")
 
 
 def _refinement(cell: Config) -> Iterator[Fault]:
@@ -298,7 +324,7 @@ def _single(cell: Config, pool: str) -> bool:
     """Whether every problem is known to have one candidate in this pool."""
     if cell.refinement.name != "none" and cell.refinement.input == "kept":
         return True
-    counts = {"student": cell.rollouts.sampling.n, "oracle": cell.source.samples, "dataset": 1}
+    counts = {"student": cell.rollouts.sampling.n, "oracle": cell.source.samples, "cooperative": cell.source.samples, "dataset": 1}
     return counts.get(pool, 2) == 1
 
 

@@ -52,4 +52,4 @@ def wanted_teacher(cell: Config) -> str:
 
 def asks_oracle(pool: str, refinement: str) -> bool:
     """Whether an arm needs the Oracle."""
-    return pool == "oracle" or refinement != "none"
+    return pool in ("oracle", "cooperative") or refinement != "none"

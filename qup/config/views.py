@@ -22,6 +22,7 @@ from qup.config.schema import (
     Retention,
     Reward,
     Rollouts,
+    Sampling,
     Selection,
     Source,
     Tracking,
@@ -89,6 +90,8 @@ class CandidatesView:
     """0: an ordinary arm; r ≥ 1: the r-th round of tries, over the problems still open."""
     teacher: str = "oracle"
     """Who the Oracle's traces say wrote them: its name where the cell has several."""
+    sampling: Sampling | None = None
+    """How the student draws its spans, where it writes traces together with the Oracle."""
     max_usd: float | None = field(default=None, metadata=RUNTIME)
     vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 

@@ -199,6 +199,8 @@ class _Resolver:
         return self._located(reward, key, "model")
 
     def _source(self, source: Source, key: str) -> Source:
+        if "cooperative" in source.name.split("+") and source.boundary != "rule":
+            source = self._classifier(source, key)
         if "file" not in source.name.split("+"):
             return source
         from qup.data.traces import check_traces, is_hub, teacher_of, trace_files
@@ -229,6 +231,17 @@ class _Resolver:
         if self._fault(check_prompts(replace(oracle, prompts=files), key)):
             return oracle
         return replace(oracle, prompts=oracle.prompts | {task: Path(path).read_text(encoding="utf-8") for task, path in files.items()})
+
+    def _classifier(self, source: Source, key: str) -> Source:
+        """The token classifier that says where spans end, by its content or commit."""
+        found = local(source.boundary)
+        if found is None:
+            return replace(source, boundary_content=self._commit(f"{key}.boundary", source.boundary, None, "model"))
+        try:
+            return replace(source, boundary=str(found.absolute()), boundary_content=self.digests.of(found))
+        except OSError as error:
+            self.faults.append(Fault(f"{key}.boundary", source.boundary, f"can't be read: {error.strerror or error}"))
+            return source
 
     def _teachers(self, teachers: dict[str, Oracle], key: str) -> dict[str, Oracle]:
         return {name: self._once(self._oracle, oracle, f"{key}.{name}") for name, oracle in teachers.items()}

@@ -17,7 +17,7 @@ from qup.config.schema import LabOracle as Settings
 from qup.draws import bits, uniform
 from qup.lab.chains import Problem, parse
 from qup.lab.styles import Equation, slip, true_work
-from qup.lab.teachers import solution
+from qup.lab.teachers import continuation, solution
 from qup.lab.traces import EQUATION, equations, repaired
 
 VERSION = 1
@@ -41,9 +41,10 @@ class LabOracle:
     @staticmethod
     def answer(messages: Sequence[dict[str, str]], *, seed: int, attempt: int, cfg: Settings) -> dict[str, Any]:
         """A chat completion as an HTTP Oracle returns it; tokens are words."""
-        system, user = messages[0]["content"], messages[-1]["content"]
+        begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        system, user = messages[0]["content"], messages[1 if begun else -1]["content"]
         task = system.splitlines()[0].removeprefix("Task:").strip()
-        text = _respond(task, user, seed, attempt, cfg)
+        text = _respond(task, user, seed, attempt, cfg, begun)
         read = sum(len(message["content"].split()) for message in messages)
         return {
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
@@ -51,7 +52,7 @@ class LabOracle:
         }
 
 
-def _respond(task: str, user: str, seed: int, attempt: int, cfg: Settings) -> str:
+def _respond(task: str, user: str, seed: int, attempt: int, cfg: Settings, begun: str) -> str:
     if task == "judge":
         return json.dumps(_ratings(_tag(user, "reference"), _tag(user, "solution"), _kept))
     if task == "judge_symmetric":
@@ -68,6 +69,8 @@ def _respond(task: str, user: str, seed: int, attempt: int, cfg: Settings) -> st
         return REFUSAL
     rng = random.Random(bits(seed, "style", *labels))
     work = slip(problem, rng) if uniform(seed, "error", *labels) < cfg.error_rate else true_work(problem)
+    if task == "cooperate":
+        return continuation(problem, work, begun)
     if task == "synthesize":
         return solution(problem, work, cfg, rng)
     lines = repaired(given, work)

@@ -7,12 +7,14 @@ how often a told result is untrue though the answer is right.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from qup.config.schema import LabOracle
 from qup.lab.chains import Problem, calculate
-from qup.lab.styles import CLOSE, LARGEST, Equation, near, render
+from qup.lab.styles import CLOSE, LARGEST, WORDS, Equation, near, render
+from qup.lab.traces import equations
 
 HALF = 5
 """With grain fine an operand above this is told in two: this much, then the rest."""
@@ -61,3 +63,36 @@ def untrue(work: Sequence[Equation], rng: random.Random) -> list[Equation]:
         at = rng.randrange(len(told) - 1)
         told[at] = replace(told[at], result=near(rng, told[at].result))
     return told
+
+
+def continuation(problem: Problem, work: Sequence[Equation], begun: str) -> str:
+    """How a solution goes on that others began: the sentence is finished, then the rest told in the students' manner.
+
+    Numbers are those of `work`, whatever was said before; what `begun` tells of it already is not told again.
+    """
+    told = 0
+    for equation in equations(begun):
+        told += told < len(work) and equation == work[told]
+    line = begun.rpartition("\n")[2]
+    sentence = re.split(r"[.?!] |[.?!]$", line)[-1].strip()
+    final = work[-1].result
+    if sentence.startswith("answer"):
+        return f" {final}"
+    pieces = []
+    if "\n" not in begun and sentence:
+        pieces.append(f" {problem.start} {problem.item} .")
+    elif sentence and told < len(work):
+        pieces.append(f" {_said(work[told])} .")
+        told += 1
+    elif sentence:
+        pieces.append(f" {final} {problem.item} .")
+    if not begun:
+        pieces.append(f"so we have {problem.start} {problem.item} to start with .")
+    pieces += [f"so {_said(equation)} ." for equation in work[told:]]
+    pieces.append(f"answer : {final}")
+    whole = "\n".join(pieces)
+    return whole if sentence or not begun or begun.endswith("\n") else "\n" + whole
+
+
+def _said(equation: Equation) -> str:
+    return f"{equation.left} {WORDS[equation.op]} {equation.right} is {equation.result}"

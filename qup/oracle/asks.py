@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,6 +21,8 @@ class Ask:
     task: str
     messages: list[dict[str, str]]
     attempt: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the request's body, for this question alone."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def request(oracle: Oracle, where: dict[str, Any], ask: Ask) -> Request:
         body["temperature"] = oracle.temperature
     if oracle.seed is not None:
         body["seed"] = oracle.seed + ask.attempt
-    body |= oracle.body
+    body |= oracle.body | ask.body
     return Request(digest({"where": where, "body": body, "attempt": ask.attempt}), ask, body)
 
 

@@ -95,6 +95,7 @@ def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
         model=cell.model,
         teacher=pool.written if asks_oracle(pool.source, refinement.name) else ORACLE,
         vllm=cell.vllm,
+        sampling=cell.rollouts.sampling if pool.source == "cooperative" and refinement.name == "none" else None,
     )
     label = f"{cell.model.name}/{pool.name}.{refinement.name}"
     if refinement.name == "none" or refinement.tries == 1:
@@ -114,6 +115,7 @@ def _unrefined(graph: Graph, arm: _Arm, pool: Pool, inputs: dict[str, Ref]) -> R
         model=cell.model,
         teacher=pool.written if asks_oracle(pool.source, "none") else ORACLE,
         vllm=cell.vllm,
+        sampling=cell.rollouts.sampling if pool.source == "cooperative" else None,
     )
     return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool.name}.none")
 

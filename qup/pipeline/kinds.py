@@ -63,6 +63,8 @@ class Kind:
     """The field of Cluster that says what it asks for."""
     asking: str = ""
     """The field of Cluster for those of its stages that ask an Oracle, where it is another."""
+    drawing: str = ""
+    """The field of Cluster for those of its stages that draw from the student as well: whose view says how."""
     version: int = 1
     """Rises when its results change for equal fields and inputs."""
     sharded: bool = False
@@ -121,6 +123,12 @@ def _pool(node: Node, sizes: Sizes) -> float:
     return problems * float(view.source.samples)
 
 
+def _kept(node: Node, sizes: Sizes) -> float:
+    """Rows of a stream: up to selection.keep a problem, and no more than its pools hold."""
+    whole = sum(sizes.rows(ref) for name, ref in node.inputs.items() if name.startswith("pool."))
+    return max(sizes.problems(node.ref), min(sizes.problems(node.ref) * node.view.selection.keep, whole))
+
+
 def _scored(node: Node, sizes: Sizes) -> float:
     return sizes.rows(node.inputs["traces"]) if "traces" in node.inputs else sizes.problems(node.inputs["solvable"])
 
@@ -165,12 +173,12 @@ KINDS = {
         ),
         Kind("solvable", views.SolvableView, "solvable", row=True, covers=_solvable, counted_by="n_solvable"),
         Kind(
-            "candidates", views.CandidatesView, "streams", asking="oracle", version=2, sharded=True, endpoint="oracle",
+            "candidates", views.CandidatesView, "streams", asking="oracle", drawing="rollouts", version=3, sharded=True, endpoint="oracle",
             rows=_pool, seconds=(0.002, 0.02), bytes=1200, asks=_written,
         ),
         Kind("accept", views.AcceptView, "streams"),
         Kind("aligned", views.AlignedView, "streams", row=True, counted_by="n"),
-        Kind("stream", views.StreamView, "streams", row=True, seconds=(2e-4, 2e-4), bytes=1500),
+        Kind("stream", views.StreamView, "streams", row=True, rows=_kept, seconds=(2e-4, 2e-4), bytes=1500),
         Kind("reward", views.RewardView, "reward", sharded=True, row=True, units=_scored, seconds=(0.003, 0.25)),
         Kind("perplexity", views.PerplexityView, "perplexity", version=2, sharded=True, row=True, units=_scored, seconds=(0.003, 0.02), bytes=4000),
         Kind("measure", views.MeasureView, "perplexity", sharded=True, row=True, units=_measured, seconds=(0.01, 0.15), bytes=200),
@@ -190,8 +198,12 @@ KINDS = {
 
 
 def resources(kind: str, view: object, cluster: Cluster) -> Resources:
-    """What one stage asks for; candidates that call an Oracle hold no GPU and wait on an API."""
+    """What one stage asks for; candidates that call an Oracle hold no GPU and wait on an API, unless the student writes along."""
     about = KINDS[kind]
+    if about.drawing and getattr(view, "sampling", None) is not None:
+        drawn = getattr(cluster, about.drawing)
+        assert isinstance(drawn, Resources)
+        return drawn
     asked = about.asked_of(view) if about.asking else None
     found = getattr(cluster, about.asking if asked is not None and asked.backend != "none" else about.resources)
     assert isinstance(found, Resources)

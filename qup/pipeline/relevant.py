@@ -8,6 +8,7 @@ from qup.config.measured import READS_REWARD
 from qup.config.schema import Refinement, Selection, Source
 
 DEFAULT_SOURCE = Source()
+TURN_SETTINGS = ("boundary", "boundary_content", "span_tokens")
 FILE_SETTINGS = ("path", "files", "content", "revision", "id", "text", "question", "teacher_column")
 
 
@@ -27,7 +28,8 @@ def relevant_source(source: Source, pool: str, refinement: str) -> Source:
     from_file = pool == "file"
     return Source(
         name=pool,
-        samples=source.samples if pool in ("oracle", "file") else DEFAULT_SOURCE.samples,
+        samples=source.samples if pool in ("oracle", "cooperative", "file") else DEFAULT_SOURCE.samples,
+        **({name: getattr(source, name) for name in TURN_SETTINGS} if pool == "cooperative" else {}),
         **({name: getattr(source, name) for name in FILE_SETTINGS} if from_file else {}),
         cleaning=source.cleaning if pool == "student" and refinement == "none" else "none",
     )
@@ -41,4 +43,4 @@ def relevant_refinement(refinement: Refinement, pool: str) -> Refinement:
         if refinement.accept == "perplexity":
             return replace(refinement, weight=1.0, reward=None)
         return refinement
-    return Refinement(name="none", retries=refinement.retries if pool == "oracle" else 0)
+    return Refinement(name="none", retries=refinement.retries if pool in ("oracle", "cooperative") else 0)

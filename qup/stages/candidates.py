@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from qup.store.rows import TableWriter, create_once
 
 if TYPE_CHECKING:
     from qup.candidates.asked import Asker, Job
+    from qup.config.schema import Sampling
+    from qup.oracle import OracleClient
 
 LEDGER = "oracle"
 """Folder of the stage's work that says what was spent."""
@@ -75,11 +77,13 @@ def merge(view: CandidatesView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
 
 def asks_oracle(view: CandidatesView) -> bool:
     """Whether this pool is written by an Oracle."""
-    return view.source.name == "oracle" or view.refinement.name != "none"
+    return view.source.name in ("oracle", "cooperative") or view.refinement.name != "none"
 
 
 def _task(view: CandidatesView) -> str:
     """The Oracle's orders, by their name in qup/text/prompts.py."""
+    if view.sampling is not None:
+        return "cooperate"
     return "synthesize" if view.refinement.name == "none" else view.refinement.name
 
 
@@ -100,6 +104,8 @@ def _shard_size(view: CandidatesView, ctx: Context) -> int:
 
 
 def _parts(view: CandidatesView, inputs: Inputs, ctx: Context, problems: ProblemSet, bounds: list[tuple[int, int]]) -> Iterator[Part]:
+    if view.sampling is not None:
+        return _cooperative(view, view.sampling, inputs, ctx, problems, bounds)
     if asks_oracle(view):
         return _asked(view, inputs, ctx, problems, bounds)
     match view.source.name:
@@ -137,22 +143,12 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     from qup.answers import Verifier
     from qup.candidates.asked import Asker
     from qup.models import load_tokenizer
-    from qup.oracle import open_oracle
     from qup.text.prompts import oracle_prompts
 
     prompt = oracle_prompts(view.oracle)[_task(view)]
     student = inputs.get("student")
     tokenizer = load_tokenizer(view.model, student.directory("model") if student else None)
-    client = open_oracle(
-        view.oracle,
-        ctx.shared,
-        max_usd=view.max_usd,
-        stopping=ctx.stopping,
-        log=ctx.log,
-        ledger=ctx.work / LEDGER,
-        gpus=ctx.resources.gpus,
-        vllm=view.vllm,
-    )
+    client = _client(view, ctx)
     retries = 0 if view.round else view.refinement.retries
     with client, Verifier(view.timeout_s) as verifier:
         encode = partial(tokenizer.encode, add_special_tokens=False)
@@ -166,6 +162,47 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
             part = asker.part(jobs)
             without = (hi - lo) - len({job.problem_id for job in jobs})
             yield Part(part.table, part.counts | {"without_input": float(without)})
+
+
+def _client(view: CandidatesView, ctx: Context) -> OracleClient:
+    """The Oracle's client, to be used as a context."""
+    from qup.oracle import open_oracle
+
+    return open_oracle(
+        view.oracle,
+        ctx.shared,
+        max_usd=view.max_usd,
+        stopping=ctx.stopping,
+        log=ctx.log,
+        ledger=ctx.work / LEDGER,
+        gpus=ctx.resources.gpus,
+        vllm=view.vllm,
+    )
+
+
+def _cooperative(
+    view: CandidatesView, drawn: Sampling, inputs: Inputs, ctx: Context, problems: ProblemSet, bounds: list[tuple[int, int]]
+) -> Iterator[Part]:
+    from qup.answers import Verifier
+    from qup.candidates.cooperative import Draft, Pair
+    from qup.generation import Student, open_backend
+    from qup.text.prompts import oracle_prompts
+    from qup.text.turns import open_boundary
+
+    lab = inputs.get("student")
+    student = Student.open(view.model, lab.directory("model") if lab else None)
+    ids, questions, golds = problems.ids.to_pylist(), problems.questions.to_pylist(), problems.answers.to_pylist()
+    sampling = replace(drawn, n=1, min_new_tokens=1)
+    prompt, boundary = oracle_prompts(view.oracle)["cooperate"], open_boundary(view.source.boundary)
+    with _client(view, ctx) as client, Verifier(view.timeout_s) as verifier, open_backend(student, sampling, ctx, view.vllm) as backend:
+        pair = Pair(
+            student, backend, sampling, client, prompt, view.teacher, boundary, verifier, view.extraction,
+            view.refinement.retries, view.source.span_tokens, ctx.check,
+        )  # fmt: skip
+        for lo, hi in bounds:
+            drafts = [Draft(ids[p], sample, questions[p], golds[p]) for p in range(lo, hi) for sample in range(view.source.samples)]
+            pair.settle(drafts)
+            yield pair.part(drafts)
 
 
 def _settle(asker: Asker, jobs: list[Job], lo: int, hi: int, total: int, ctx: Context) -> None:

@@ -93,6 +93,14 @@ Where a <reference> is given, it shows the style to write in; take its style and
     "<problem>\n{problem}\n</problem>\n\n<solution>\n{solution}\n</solution>{reference}",
 )
 
+_COOPERATE = Prompt(
+    "cooperate",
+    1,
+    """Solve the mathematics problem step by step. {ending}
+The solution may have been begun for you: then go on from where it stops, in the middle of its sentence where it stops there, in its manner of writing, and repeat nothing of it.""",
+    "<problem>\n{problem}\n</problem>",
+)
+
 _JUDGE = Prompt(
     "judge",
     2,
@@ -131,7 +139,7 @@ Answer with one JSON object and nothing else, the labels from the most to the le
 )
 
 ORACLE_PROMPTS: dict[str, Prompt] = {
-    prompt.task: prompt for prompt in (_REFINE, _SYNTHESIZE, _STYLE_ALIGNED, _JUDGE, _JUDGE_SYMMETRIC, _RANK)
+    prompt.task: prompt for prompt in (_REFINE, _SYNTHESIZE, _STYLE_ALIGNED, _COOPERATE, _JUDGE, _JUDGE_SYMMETRIC, _RANK)
 }
 
 

@@ -28,8 +28,9 @@ STREAMS = {
     "oracle_synthesized": ("oracle", "none"),
     "style_aligned": ("student", "style_aligned"),
     "numina_subset": ("dataset", "none"),
+    "cooperative": ("cooperative", "none"),
 }
-POOLS = ("student", "oracle", "dataset", "file")
+POOLS = ("student", "oracle", "cooperative", "dataset", "file")
 REFINEMENTS = ("none", "refine", "style_aligned")
 SELECTIONS = ("random", "shortest", "reward", "perplexity", "rank_surprisal", "measure", "joint", "pareto")
 MEASURES = tuple(KINDS)

@@ -58,10 +58,10 @@ class Problems:
 class Source:
     """Where candidate traces come from."""
 
-    name: str = opt("", "student, oracle, dataset, file, or several joined by +; empty: the stream preset says")
+    name: str = opt("", "student, oracle, cooperative, dataset, file, or several joined by +; empty: the stream preset says")
     samples: int = opt(
         1,
-        "answers asked of the Oracle for each problem, with source oracle; with source file, the most that one of several teachers may have",
+        "answers asked of the Oracle for each problem, with source oracle or cooperative; with source file, the most that one of several teachers may have",
         at_least=1,
     )
     path: str = opt(
@@ -75,4 +75,9 @@ class Source:
     question: str | None = opt(None, "with source file: column of the problem's text, which then finds the problem in place of its id")
     teacher_column: str = opt("teacher", "with source file: column of who wrote the trace; where a file has none, its name says")
     teacher: str = opt("", "only this teacher's traces of the pool; empty: all")
+    boundary: str = opt(
+        "rule", "with source cooperative, who says where a writer's span ends: rule, or a token classifier by path", runtime=True
+    )
+    boundary_content: str = opt("", "digest of that classifier; filled at planning")
+    span_tokens: int = opt(48, "with source cooperative: most tokens of the student's span", at_least=4)
     cleaning: str = opt("light", "named conservative rules on the student's own traces", choices=("light", "none"))
