@@ -167,7 +167,7 @@ def export_stream(study: Study, shelf: Shelf, cell: Cell, to: Path) -> int:
     schema = pa.schema(
         [
             ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-            ("problem_id", pa.string()), ("pool", pa.string()), ("status", pa.string()), ("correct", pa.bool_()),
+            ("problem_id", pa.string()), ("pool", pa.string()), ("status", pa.string()), ("correct", pa.bool_()), ("teacher", pa.string()), ("weight", pa.float64()),
         ]
     )  # fmt: skip
     count = 0
@@ -175,7 +175,9 @@ def export_stream(study: Study, shelf: Shelf, cell: Cell, to: Path) -> int:
         (to / "train.jsonl").open("w", encoding="utf-8") as stream,
         pq.ParquetWriter(to / "train.parquet", schema, compression="zstd") as writer,
     ):
-        for batch in rows.batches(artifact, "stream", ["problem_id", "pool", "question", "text", "status", "correct"], size=BATCH):
+        for batch in rows.batches(
+            artifact, "stream", ["problem_id", "pool", "question", "text", "status", "correct", "teacher", "weight"], size=BATCH
+        ):
             entries = [_example(row, template) for row in batch.to_pylist()]
             stream.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
             writer.write_table(pa.Table.from_pylist(entries, schema=schema))
@@ -204,7 +206,7 @@ AXOLOTL = """datasets:
 
 def _example(row: Mapping[str, Any], template: str) -> dict[str, Any]:
     conversation = [*messages(template, row["question"]), {"role": "assistant", "content": row["text"]}]
-    return {"messages": conversation, **{name: row[name] for name in ("problem_id", "pool", "status", "correct")}}
+    return {"messages": conversation, **{name: row[name] for name in ("problem_id", "pool", "status", "correct", "teacher", "weight")}}
 
 
 def stream_card(study: Study, shelf: Shelf, cell: Cell, count: int) -> str:
@@ -244,7 +246,7 @@ def stream_card(study: Study, shelf: Shelf, cell: Cell, count: int) -> str:
         "",
         f"# {cell.get('stream.name')} for {cell.get('model.name')}",
         "",
-        f"{count} worked solutions of the study `{study.name}`, one for each problem of the fixed set, in chat format.",
+        f"{count} worked solutions of the study `{study.name}` to the {stream.get('n', count)} problems of the fixed set, in chat format.",
     ]
     if cell.get("problems.lab") is not None:
         lines.append("The problems are made by qup's lab: a toy world.")

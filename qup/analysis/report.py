@@ -35,6 +35,7 @@ from qup.analysis.tables.published import published_grid, published_table
 from qup.analysis.tables.published_figures import is_paper
 from qup.analysis.tables.selection import selection_table
 from qup.analysis.tables.table import Table
+from qup.analysis.tables.teachers import teachers_table
 from qup.analysis.tables.tokens import segments_table, shifts_table, tokens_table
 from qup.analysis.tables.training import training_table
 from qup.errors import StoreError
@@ -112,7 +113,7 @@ def all_tables(survey: Survey, *, published: bool) -> list[Table]:
     """Every table that has rows."""
     made = [
         arms_table(survey), contrasts_table(survey), benchmarks_table(survey), segments_table(survey), tokens_table(survey), shifts_table(survey),
-        ties_table(survey), judged_table(survey), training_table(survey), *[selection_table(survey, one) for one in survey.frontiers], axis_table(survey), losses_table(survey),
+        ties_table(survey), judged_table(survey), teachers_table(survey), training_table(survey), *[selection_table(survey, one) for one in survey.frontiers], axis_table(survey), losses_table(survey),
         costs_table(survey), origins_table(survey),
     ]  # fmt: skip
     if published:

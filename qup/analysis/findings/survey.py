@@ -12,6 +12,7 @@ from qup.analysis.findings.frontier import Frontier, frontiers
 from qup.analysis.findings.judged import Judgement, judgements
 from qup.analysis.findings.setup import Line, setup
 from qup.analysis.findings.summaries import Summary, summaries
+from qup.analysis.findings.teachers import Teacher, teachers_of
 from qup.analysis.findings.verdict import Finding, Verdict, causal_findings, findings, over_students, verdicts
 from qup.analysis.results.arms import Group, Run, arrange, grouped
 from qup.analysis.results.browser import browse
@@ -102,6 +103,8 @@ class Survey:
     toy: bool
     missing: dict[str, list[str]] = field(default_factory=dict)
     """Cell → stages whose results are not there."""
+    teachers: dict[str, dict[str, Teacher]] = field(default_factory=dict)
+    """By student and name, where streams hold the traces of several."""
     equal: list[tuple[str, ...]] = field(default_factory=list)
     """Streams of one student that hold the same traces."""
 
@@ -179,6 +182,7 @@ def survey(study: Study, shelf: Shelf) -> Survey:
         margin=margin,
         toy=any(run.cell.get("model.lab") is not None or run.cell.get("problems.lab") is not None for run in runs),
         missing={run.cell.label: absent for run in runs if (absent := shelf.missing(run.cell))},
+        teachers=teachers_of(runs, reward, shelf),
         equal=_equal(runs, shelf),
     )
     survey.faults.extend([*_faults(survey, shelf), *_undecided(outcomes)])

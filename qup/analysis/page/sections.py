@@ -56,6 +56,7 @@ def _sections(survey: Survey, tables: Sequence[Table], pictures: Sequence[Pictur
         Section("axis", "Along the axis", "What the picture at the top shows, in numbers.", (), (), some("axis")),
         Section("selection", "Selection", _SELECTION, (*[_tied(one) for one in survey.frontiers], *(equal if survey.frontiers else ())), shown("selection"), selections),
         Section("arms", "Arms", "Every arm with everything that was measured. Click a heading to sort.", () if survey.frontiers else equal, (), some("arms", "published", "published_grid")),
+        Section("teachers", "Teachers", "Who wrote the traces, how they differ, and what each alone teaches.", (), (), some("teachers")),
         Section("differences", "Differences", f"Arm minus {survey.baseline} on the same problems. Arms below base after Holm are said to hurt.", _hurting(survey), shown("differences"), some("contrasts"), folded=len(survey.contrasts) > 12),
         Section("benchmarks", "Benchmarks", "Exploratory: look here for where a difference comes from, not for whether there is one.", (), shown("benchmarks"), some("benchmarks"), folded=True),
         Section("heat", "Learning rate × batch size", "", (), shown("heat"), (), wide=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rapidfuzz.distance import Levenshtein
 
 from qup.analysis.results.arms import Run
@@ -75,11 +77,12 @@ def _traces(run: Run, drawn: Sequence[str], streams: Streams, shelf: Shelf) -> t
     artifact = shelf.of(run.cell, "stream")
     assert artifact is not None
     wanted = pa.array(drawn)
-    table = _taken(artifact, "stream", wanted, ("problem_id", "question", "text", "correct", "status"), shelf)
+    told = ("teacher", "turns") if {"teacher", "turns"} <= set(pq.read_schema(artifact.file("stream.parquet")).names) else ()
+    table = _taken(artifact, "stream", wanted, ("problem_id", "question", "text", "correct", "status", *told), shelf)
     if table is None:
         return {}, {}
     made = {
-        row["problem_id"]: {"text": row["text"], "correct": row["correct"], "status": row["status"], "rewards": {}, "tokens": None}
+        row["problem_id"]: {**{name: row[name] for name in ("text", "correct", "status", *told)}, "rewards": {}, "tokens": None}
         for row in table.to_pylist()
     }
     questions = {row["problem_id"]: row["question"] for row in table.to_pylist()}
@@ -160,10 +163,11 @@ def _find(text: str, token: str, place: int) -> int:
 
 
 def _marked(trace: Json, native: str | None) -> Json:
-    """The trace as the page shows it: [piece, NLL, edited] a token, and what was taken out before which token."""
+    """The trace as the page shows it: [piece, NLL, edited] a token, with the writer where two wrote in turn, and what was taken out before which token."""
     text = trace["text"]
     tokens = trace["tokens"] if trace["tokens"] is not None else [[word, None] for word in _WORDS.findall(text)]
     added, removed = edits(native, text) if native is not None else ([], [])
+    turns = trace.get("turns") or []
     shown, gone = [], []
     place = 0
     queue = list(removed)
@@ -172,11 +176,16 @@ def _marked(trace: Json, native: str | None) -> Json:
             gone.append([index, queue.pop(0)[1]])
         stop = place + len(piece)
         edited = any(low < stop and place < high for low, high in added) and bool(piece.strip())
-        shown.append([piece, nll, int(edited)])
+        shown.append([piece, nll, int(edited), *([writer_at(turns, place)] if turns else [])])
         place = stop
     gone += [[len(shown), words] for _, words in queue] if len(tokens) <= TOKENS else []
-    kept: Json = {name: trace[name] for name in ("correct", "status", "rewards", "ppl") if name in trace}
+    kept: Json = {name: trace[name] for name in ("correct", "status", "teacher", "rewards", "ppl") if name in trace}
     return {**kept, "tokens": shown, "removed": gone, "cut": max(0, len(tokens) - TOKENS)}
+
+
+def writer_at(turns: Sequence[int], place: int) -> int:
+    """Who wrote the character at `place` of a trace whose spans end at `turns`: 0 the student, 1 the Oracle."""
+    return bisect.bisect_right(turns, place) % 2
 
 
 def edits(before: str, after: str) -> tuple[list[tuple[int, int]], list[tuple[int, str]]]:

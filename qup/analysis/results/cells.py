@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Means = Mapping[tuple[str, str], tuple[float | None, int]]
 
-SETTINGS = ("model", "stream", "source", "refinement", "selection", "weight", "pool_size", "share_not_random", "share_multi")
+SETTINGS = (
+    "model",
+    "stream",
+    "source",
+    "refinement",
+    "teacher",
+    "selection",
+    "keep",
+    "weight",
+    "pool_size",
+    "share_not_random",
+    "share_multi",
+)
 TRAINING = ("objective", "lr", "batch_size", "seed", "n_problems", "n_train", "mean_tokens", "train_tokens", "steps", "share_truncated")
 COMPATIBILITY = ("ppl", "ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4", "nll_per_char", "rank_surprisal")
 UTILITY = ("total", "total_pooled")
@@ -61,7 +73,9 @@ def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], means: Means, benchma
         row |= {
             "source": cell.get("source.name"),
             "refinement": cell.get("refinement.name"),
+            "teacher": cell.get("source.teacher") or None,
             "selection": cell.get("selection.name"),
+            "keep": stream.get("keep"),
             "weight": cell.get("selection.weight") if cell.get("selection.name") == "joint" else None,
             "pool_size": stream.get("pool_size"),
             "share_not_random": stream.get("share_not_random"),
@@ -74,6 +88,7 @@ def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], means: Means, benchma
         "batch_size": None if base else cell.get("trainer.batch_size"),
         "seed": cell.get("seed", cell.get("evaluation.sampling.seed" if base else "trainer.seed")),
         "n_problems": stream.get("n"),
+        "n_traces": stream.get("n_traces"),
         **{name: train.get(name) for name in TRAINING[5:]},
     }
     if row["seed"] is None:
@@ -91,9 +106,31 @@ def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], means: Means, benchma
     measured = evaluate.get("benchmarks", {})
     row |= {name: measured.get(name, {}).get("avg") for name in benchmarks}
     row |= {name: evaluate.get(name) for name in UTILITY}
+    row |= _teachers(cell, shelf, stream)
     row["missing"] = " ".join(shelf.missing(cell)) or None
     row |= {f"key_{name}": _key(cell, name) for name in keys}
     return row
+
+
+def _teachers(cell: Cell, shelf: Shelf, stream: Mapping[str, Any]) -> Row:
+    """Each teacher's part of the stream's traces, and how often it was right before verification; `name=share` by spaces."""
+    counts = stream.get("teachers") or {}
+    right = first_right(cell, shelf)
+    whole = sum(counts.values())
+    return {
+        "teachers": " ".join(f"{name}={count / whole:.4g}" for name, count in sorted(counts.items())) or None,
+        "teachers_right": " ".join(f"{name}={right[name]:.4g}" for name in sorted(counts) if name in right) or None,
+    }
+
+
+def first_right(cell: Cell, shelf: Shelf) -> dict[str, float]:
+    """By teacher of a cell's pools: the share of first answers that are right, before anything was verified away."""
+    made: dict[str, float] = {}
+    for name in cell.stages.get("candidates", {}):
+        for teacher, counts in (shelf.metrics(cell, "candidates", name).get("teachers") or {}).items():
+            if counts.get("n"):
+                made[teacher] = counts["first_correct"] / counts["n"]
+    return made
 
 
 def _key(cell: Cell, stage: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from qup.analysis.results.shelf import Shelf
 from qup.analysis.statistics.estimates import Estimate
@@ -20,7 +21,7 @@ QUARTERS = ("ppl_q1", "ppl_q2", "ppl_q3", "ppl_q4")
 
 @dataclass(frozen=True)
 class StreamScores:
-    """Per-trace figures of one stream, in the fixed problem set's order (axis P)."""
+    """Figures of one stream by problem, in the fixed set's order (axis P); of a problem's several traces, means and sums."""
 
     key: str
     problem_ids: pa.ChunkedArray | None = None
@@ -77,12 +78,39 @@ class Streams:
                 del rewards[name]
         if nll is not None and len(nll) != len(ids):
             nll = tokens = None
-        return StreamScores(key, ids, rewards, nll, tokens, bad, unfit)
+        return by_problem(StreamScores(key, ids, rewards, nll, tokens, bad, unfit))
 
     def _totals(self, artifact: Any) -> pa.Table | None:
         if not artifact.has("totals.parquet"):
             return None
         return self.shelf.table(artifact, "totals", ("problem_id", "n_tokens", "nll"))
+
+
+def by_problem(scores: StreamScores) -> StreamScores:
+    """One entry a problem: the mean of its traces' rewards (NaN where one has none), the sums of NLL and of tokens.
+
+    Traces of a problem stand side by side.
+    """
+    assert scores.problem_ids is not None
+    ids = scores.problem_ids.combine_chunks()
+    if not len(ids):
+        return scores
+    same = np.asarray(pc.equal(ids[1:], ids[:-1]))
+    if not same.any():
+        return scores
+    start_P = np.flatnonzero(np.r_[True, ~same])
+    count_P = np.diff(np.r_[start_P, len(ids)])
+
+    def summed(value_N: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(value_N, start_P)
+
+    return replace(
+        scores,
+        problem_ids=pa.chunked_array([ids.take(pa.array(start_P))]),
+        reward_P={name: summed(value_N) / count_P for name, value_N in scores.reward_P.items()},
+        nll_P=None if scores.nll_P is None else summed(scores.nll_P),
+        tokens_P=None if scores.tokens_P is None else summed(scores.tokens_P),
+    )
 
 
 def perplexity(scores: StreamScores | None) -> Estimate:

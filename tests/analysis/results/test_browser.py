@@ -9,7 +9,7 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qup.analysis.results.browser import edits, split_like
+from qup.analysis.results.browser import edits, split_like, writer_at
 from tests.analysis.world import ONE, World, build_study, lab_cells, reseal, told
 
 
@@ -43,3 +43,9 @@ def test_surprise_that_is_no_number_is_shown_as_none(tmp_path) -> None:
     trace = json.loads(embedded_data)[0]["problems"][0]["traces"][0]
     assert trace["tokens"][0][1] is None
     assert trace["tokens"][1][1] is not None
+
+
+def test_a_character_belongs_to_the_span_that_it_lies_in() -> None:
+    """Spans of 3, 0 and 2 characters: student, Oracle (nothing), student."""
+    assert [writer_at([3, 3, 5], place) for place in range(5)] == [0, 0, 0, 0, 0]
+    assert [writer_at([2, 4], place) for place in range(4)] == [0, 0, 1, 1]

@@ -85,14 +85,14 @@
       head.append(make("span", "dot", current().glyphs[trace.arm] || ""), trace.arm);
       box.append(head);
       const rewards = Object.entries(trace.rewards).map(([name, score]) => `reward ${name} ${score === null ? "none" : score.toFixed(2)}`);
-      const facts = [trace.correct ? "correct" : "wrong", ...(trace.status && trace.status !== "ok" ? [trace.status] : []), ...rewards, ...(trace.ppl ? [`perplexity ${trace.ppl}`] : []), `${trace.tokens.length + trace.cut} tokens`];
+      const facts = [trace.correct ? "correct" : "wrong", ...(trace.status && trace.status !== "ok" ? [trace.status] : []), ...(trace.teacher ? [`by ${trace.teacher}`] : []), ...rewards, ...(trace.ppl ? [`perplexity ${trace.ppl}`] : []), `${trace.tokens.length + trace.cut} tokens`];
       box.append(make("p", "facts", facts.join(" · ")));
       const text = make("div", "trace");
       let gone = 0;
       const removed = before => { while (gone < trace.removed.length && trace.removed[gone][0] <= before) { text.append(make("del", "", trace.removed[gone][1])); gone += 1; } };
-      trace.tokens.forEach(([piece, nll, edited], i) => {
+      trace.tokens.forEach(([piece, nll, edited, writer], i) => {
         removed(i);
-        const span = make("span", edited ? "t new" : "t", piece);
+        const span = make("span", `t${edited ? " new" : ""}${writer === undefined ? "" : writer ? " by-oracle" : " by-student"}`, piece);
         if (nll !== null) { span.style.setProperty("--s", Math.min(nll / 5, 0.75).toFixed(2)); span.title = `${nll.toFixed(2)} nats`; }
         text.append(span);
       });
