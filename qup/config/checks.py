@@ -7,15 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 
 from qup.config.keys import one_of
-from qup.config.measured import RANKS_BY_MEASURE, READS_MEASURE, READS_REWARD, car_reward, selected_measure
+from qup.config.measured import car_reward
 from qup.config.paths import local, missing
-from qup.config.pools import all_pools, asks_oracle, drawn_pools
-from qup.config.schema import POOLS, Benchmark, Config, LabProblems, Model, Oracle, Problems, Reward, Sampling, Trainer
+from qup.config.schema import Benchmark, Config, LabProblems, Model, Problems, Reward, Sampling, Trainer
 from qup.config.settle import BASE
+from qup.config.streams import named_reward, stream_faults
 from qup.errors import Fault
 from qup.measures import KINDS
 
-ORACLE_TASKS = ("refine", "synthesize", "style_aligned", "cooperate", "judge", "judge_symmetric", "rank")
 WANDB_NAME, WANDB_TAG, WANDB_NOT_IN_PROJECTS = 128, 64, "/\\#?%:"
 """What W&B takes: longest project and group, longest tag, characters that a project may not have."""
 COLUMN = re.compile(r"[A-Za-z_]\w*")
@@ -38,14 +37,7 @@ def cross_faults(cell: Config) -> Iterator[Fault]:
     yield from _rewards(cell)
     yield from _measures(cell)
     if cell.stream.name != BASE:
-        yield from _source(cell)
-        yield from _refinement(cell)
-        yield from _selection(cell)
-        if needs_oracle(cell):
-            asked = {f"teacher.{name}": oracle for name, oracle in cell.teacher.items()} or {"oracle": cell.oracle}
-            for key, oracle in asked.items():
-                yield from _oracle(key, oracle, cell)
-        yield from _oracle("judge", cell.judge, cell)
+        yield from stream_faults(cell)
         yield from _trainer(cell)
         yield from _ranks(cell)
     yield from _tracking(cell)
@@ -142,7 +134,7 @@ def _rewards(cell: Config) -> Iterator[Fault]:
             yield Fault(f"{key}.format", reward.format, "lab goes with reward models of the lab, and with no others")
         if reward.lab is not None and reward.lab.kind == "outcome" and cell.problems.lab is None:
             yield Fault(key, "lab outcome", "reads only the lab's own problems; choose another, reward=[lab_steps] for one")
-    yield from _named_reward("verdict.reward", cell.verdict.reward, cell)
+    yield from named_reward("verdict.reward", cell.verdict.reward, cell)
 
 
 def _tracking(cell: Config) -> Iterator[Fault]:
@@ -161,128 +153,6 @@ def _tracking(cell: Config) -> Iterator[Fault]:
         yield Fault("study.name", cell.study.name, valid)
 
 
-def _named_reward(key: str, name: str | None, cell: Config) -> Iterator[Fault]:
-    if name is not None and name not in cell.reward:
-        yield Fault(key, name, f"is no configured reward model; {one_of(name, cell.reward)}")
-
-
-def _source(cell: Config) -> Iterator[Fault]:
-    source, problems = cell.source, cell.problems
-    pools = source.name.split("+")
-    for pool in pools:
-        if pool not in POOLS:
-            yield Fault("source", source.name, f"{pool or 'nothing'} is no source; {one_of(pool, POOLS)}, or several joined by +")
-    if len(set(pools)) < len(pools):
-        yield Fault("source", source.name, "names a source twice")
-    if "file" in pools:
-        if not source.path and not source.files:
-            yield Fault("source.path", source.path, "is needed with source=file: a jsonl or parquet file of traces")
-        for key, path in [("source.path", source.path), *(("source.files", path) for path in source.files)]:
-            if path and not re.search(r"[*?\[]", path) and (why := missing(path)):
-                yield Fault(key, path, why)
-    if "cooperative" in pools:
-        yield from _cooperative(cell)
-    known = [pool.teacher for pool in all_pools(cell)]
-    if source.teacher and "" not in known and source.teacher not in known:
-        yield Fault("source.teacher", source.teacher, f"wrote no pool of source={source.name}; {one_of(source.teacher, known)}")
-    if "dataset" in pools and problems.lab is None and problems.solution is None and problems.solution_template is None:
-        yield Fault("problems.solution", None, "is needed with source=dataset: a column, or problems.solution_template")
-
-
-def needs_oracle(cell: Config) -> bool:
-    """Whether a cell's stream asks the Oracle for anything."""
-    return any(asks_oracle(pool, cell.refinement.name) for pool in cell.source.name.split("+"))
-
-
-def _cooperative(cell: Config) -> Iterator[Fault]:
-    """What the two writers have to be able to do: go on with a text that the other began."""
-    sampling = cell.rollouts.sampling
-    if sampling.backend == "openai":
-        yield Fault(
-            "rollouts.sampling.backend",
-            "openai",
-            "a chat endpoint can't go on with the student's half of a trace; transformers or vllm can",
-        )
-    asked = {f"teacher.{name}": oracle for name, oracle in cell.teacher.items()} or {"oracle": cell.oracle}
-    for key, oracle in asked.items():
-        if oracle.mode == "batch":
-            yield Fault(f"{key}.mode", "batch", "source=cooperative asks turn by turn; chat is valid")
-        if oracle.backend == "openai" and oracle.base_url is None:
-            yield Fault(
-                f"{key}.base_url",
-                None,
-                "source=cooperative needs an endpoint that goes on with an assistant's message (continue_final_message, as vLLM and SGLang "
-                f"have it), which api.openai.com does not; give {key}.base_url, or another {key}",
-            )
-    if cell.source.boundary != "rule" and (why := missing(cell.source.boundary)):
-        yield Fault("source.boundary", cell.source.boundary, f"rule, or a token classifier: {why}")
-
-
-def _refinement(cell: Config) -> Iterator[Fault]:
-    refinement = cell.refinement
-    asked = {f"teacher.{name}": oracle for name, oracle in cell.teacher.items()} or {"oracle": cell.oracle}
-    for key, oracle in asked.items() if needs_oracle(cell) else ():
-        if oracle.backend == "none":
-            reason = f"refinement={refinement.name}" if refinement.name != "none" else f"source={cell.source.name}"
-            yield Fault(key, "none", f"{reason} needs an Oracle: oracle=lab, openai, vllm or recorded")
-    if refinement.name == "none":
-        return
-    if refinement.tries > 1 and refinement.accept == "first_correct":
-        yield Fault("refinement.tries", refinement.tries, "needs refinement.accept=perplexity or joint: first_correct takes the first one")
-    if refinement.accept == "joint" and refinement.tries > 1:
-        if refinement.reward is None:
-            yield Fault("refinement.reward", None, f"is needed with accept=joint; {one_of('', cell.reward)}")
-        yield from _named_reward("refinement.reward", refinement.reward, cell)
-
-
-def _selection(cell: Config) -> Iterator[Fault]:
-    selection = cell.selection
-    if selection.name in READS_REWARD:
-        if selection.reward is None:
-            yield Fault("selection.reward", None, f"is needed with selection={selection.name}; {one_of('', cell.reward)}")
-        yield from _named_reward("selection.reward", selection.reward, cell)
-    yield from _selected_measure(cell)
-    if selection.weights == "lark" and selection.name not in RANKS_BY_MEASURE:
-        yield Fault("selection.weights", "lark", f"needs a selection by a measure alone: selection={', '.join(RANKS_BY_MEASURE)}")
-    elif selection.weights == "lark" and selection.keep == 1:
-        yield Fault("selection.weights", "lark", "can't matter with selection.keep=1: a problem's only trace has all of its weight")
-    pools = [pool.source for pool in drawn_pools(cell)]
-    if (selection.name != "random" or selection.keep > 1) and len(pools) == 1 and _single(cell, pools[0]):
-        ways = "source.samples=2 or more, several teachers (teacher=[a,b]), " if pools[0] == "oracle" else ""
-        refined = "refinement.input=all, " if cell.refinement.name != "none" else ""
-        key, value = ("selection", selection.name) if selection.name != "random" else ("selection.keep", selection.keep)
-        yield Fault(
-            key,
-            value,
-            f"can't matter: the pool of {pools[0]} holds one candidate a problem; {ways}{refined}or source=student+oracle",
-        )
-
-
-def _selected_measure(cell: Config) -> Iterator[Fault]:
-    selection, name = cell.selection, cell.selection.measure
-    if name is None:
-        if selection.name == "measure":
-            yield Fault("selection.measure", None, f"is needed with selection=measure; {one_of('', cell.measure)}")
-        return
-    if name not in cell.measure:
-        more = f"; measure=[…,{name}] adds it" if name in KINDS else ""
-        yield Fault("selection.measure", name, f"is no configured measure; {one_of(name, cell.measure)}{more}")
-        return
-    if selection.name in ("perplexity", "rank_surprisal"):
-        yield Fault("selection.measure", name, f"is not read by selection={selection.name}, which names its own; selection=measure")
-        return
-    if selection.name not in READS_MEASURE:
-        return
-    measure = selected_measure(cell)
-    assert measure is not None
-    if not KINDS[measure.kind].per_trace:
-        yield Fault("selection.measure", name, f"{measure.kind} is a measure of a whole set: a single trace has no number by it")
-    if measure.kind == "car" and selection.name in READS_REWARD:
-        yield Fault(
-            "selection.measure", name, f"holds the reward already, which selection={selection.name} weighs again; selection=measure"
-        )
-
-
 NO_UP_PROJ = {"gpt2": "mlp.c_fc", "gpt_neox": "mlp.dense_h_to_4h", "phi3": "mlp.gate_up_proj", "phi": "mlp.fc1", "opt": "fc1"}
 """Architectures without mlp.up_proj, and what widens their MLP."""
 
@@ -299,7 +169,7 @@ def _measures(cell: Config) -> Iterator[Fault]:
         if measure.kind == "car":
             if not cell.reward:
                 yield Fault(key, "car", "reads a reward model, and none is configured; reward=[…], or leave it out of measure=")
-            yield from _named_reward(f"{key}.reward", car_reward(measure, cell) if cell.reward else None, cell)
+            yield from named_reward(f"{key}.reward", car_reward(measure, cell) if cell.reward else None, cell)
         elif measure.reward is not None:
             yield Fault(f"{key}.reward", measure.reward, f"is read by car, not by {measure.kind}")
         if measure.kind == "scas" and (wider := NO_UP_PROJ.get(_architecture(cell.model))) and cell.perplexity.activation == "mlp.up_proj":
@@ -318,34 +188,6 @@ def _architecture(model: Model) -> str:
     except ValueError:
         return ""
     return str(read.get("model_type", "")) if isinstance(read, dict) else ""
-
-
-def _single(cell: Config, pool: str) -> bool:
-    """Whether every problem is known to have one candidate in this pool."""
-    if cell.refinement.name != "none" and cell.refinement.input == "kept":
-        return True
-    counts = {"student": cell.rollouts.sampling.n, "oracle": cell.source.samples, "cooperative": cell.source.samples, "dataset": 1}
-    return counts.get(pool, 2) == 1
-
-
-def _oracle(key: str, oracle: Oracle, cell: Config) -> Iterator[Fault]:
-    if oracle.backend == "recorded":
-        if not oracle.path:
-            yield Fault(f"{key}.path", oracle.path, f"is needed with {key}=recorded: a jsonl file of requests and answers")
-        elif why := missing(oracle.path):
-            yield Fault(f"{key}.path", oracle.path, why)
-    if oracle.backend in ("openai", "vllm") and not oracle.model:
-        yield Fault(f"{key}.model", oracle.model, f"is needed with {key}.backend={oracle.backend}")
-    if oracle.backend == "lab" and cell.problems.lab is None:
-        yield Fault(key, oracle.name, "the lab's own knows only the lab's problems; choose none, openai, vllm or recorded")
-    if oracle.mode == "batch" and oracle.backend != "openai":
-        yield Fault(f"{key}.mode", oracle.mode, f"is for {key}.backend=openai")
-    priced = oracle.usd_per_million_input or oracle.usd_per_million_output
-    if cell.study.max_oracle_usd is not None and oracle.backend == "openai" and not priced:
-        yield Fault(f"{key}.usd_per_million_output", 0.0, "study.max_oracle_usd can't be kept without prices")
-    for task, path in oracle.prompts.items():
-        if task not in ORACLE_TASKS:
-            yield Fault(f"{key}.prompts.{task}", path, f"unknown task; {one_of(task, ORACLE_TASKS)}")
 
 
 def _trainer(cell: Config) -> Iterator[Fault]:

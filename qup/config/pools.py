@@ -53,3 +53,8 @@ def wanted_teacher(cell: Config) -> str:
 def asks_oracle(pool: str, refinement: str) -> bool:
     """Whether an arm needs the Oracle."""
     return pool in ("oracle", "cooperative") or refinement != "none"
+
+
+def needs_oracle(cell: Config) -> bool:
+    """Whether a cell's stream asks the Oracle for anything."""
+    return any(asks_oracle(pool, cell.refinement.name) for pool in cell.source.name.split("+"))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qup.config.checks import needs_oracle
 from qup.config.paths import local, missing
+from qup.config.pools import needs_oracle
 from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Sampling, Source
 from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError

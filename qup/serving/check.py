@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qup.config.checks import needs_oracle
+from qup.config.pools import needs_oracle
 from qup.config.schema import Config, Oracle, Sampling
 from qup.config.schema.choices import UNPOOLED
 from qup.config.settle import BASE
