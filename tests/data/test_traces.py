@@ -107,3 +107,20 @@ def test_a_hub_name_is_taken_on_trust_and_pinned_by_its_commit(monkeypatch: pyte
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert [path.stem for path in trace_files(source)] == ["ada", "bob"]
     assert asked["name"] == source.path and asked["revision"] == "0" * 40 and asked["repo_type"] == "dataset"
+
+
+SOLUTIONS = Path(__file__).parents[3] / "shared/data/gsm8k_model_solutions_400.jsonl"
+
+
+@pytest.mark.skipif(not SOLUTIONS.exists(), reason="the published model solutions of GSM8K are not here")
+def test_published_solutions_of_four_models_are_four_teachers(tmp_path: Path) -> None:
+    """OpenAI's file has a column a model; every problem of GSM8K's is found by its text."""
+    rows = [json.loads(line) for line in SOLUTIONS.read_text(encoding="utf-8").splitlines()]
+    models = [name for name in rows[0] if name not in ("question", "ground_truth")]
+    for model in models:
+        write(tmp_path / f"{model}.jsonl", *({"question": row["question"], "text": row[model]["solution"]} for row in rows))
+    source = Source("file", path=f"{tmp_path}/*.jsonl", question="question")
+    given = read_traces(source)
+    assert sorted(given.who) == sorted(models) and len(models) == 4
+    asked = [json.loads(line)["question"] for line in (SOLUTIONS.parent / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert check_ids(source, "source", [(str(i), question) for i, question in enumerate(asked)]) == ([], "")
