@@ -193,7 +193,7 @@ def _cooperative(
     student = Student.open(view.model, lab.directory("model") if lab else None)
     ids, questions, golds = problems.ids.to_pylist(), problems.questions.to_pylist(), problems.answers.to_pylist()
     sampling = replace(drawn, n=1, min_new_tokens=1)
-    prompt, boundary = oracle_prompts(view.oracle)["cooperate"], open_boundary(view.source.boundary)
+    prompt, boundary = oracle_prompts(view.oracle)["cooperate"], open_boundary(view.source.boundary, view.source.boundary_content)
     with _client(view, ctx) as client, Verifier(view.timeout_s) as verifier, open_backend(student, sampling, ctx, view.vllm) as backend:
         pair = Pair(
             student, backend, sampling, client, prompt, view.teacher, boundary, verifier, view.extraction,

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from qup.config.paths import is_commit
+
 STUDENT, ORACLE = "student", "oracle"
 CONNECTIVES = (
     *("so", "then", "thus", "hence", "therefore", "because", "since", "next", "now", "first", "finally", "wait", "hmm", "but", "also"),
@@ -60,11 +62,11 @@ def sentence_end(span: str) -> int:
 class Classifier:
     """A token classifier by path, as the authors': label 1 is the student's manner, 0 the Oracle's reasoning."""
 
-    def __init__(self, path: str, window: int = 512) -> None:
+    def __init__(self, path: str, revision: str | None = None, window: int = 512) -> None:
         from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.model: Any = AutoModelForTokenClassification.from_pretrained(path).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        self.model: Any = AutoModelForTokenClassification.from_pretrained(path, revision=revision).eval()
         self.window = window
 
     def ends(self, before: Sequence[str], spans: Sequence[str], writer: str) -> list[int]:
@@ -92,6 +94,8 @@ def _word_end(span: str, at: int) -> int:
     return len(span[:at].rstrip())
 
 
-def open_boundary(boundary: str) -> Boundary:
-    """The rule, or a classifier by path."""
-    return Rule() if boundary == "rule" else Classifier(boundary)
+def open_boundary(boundary: str, content: str) -> Boundary:
+    """The rule, or a classifier by path; one of the hub's is taken at the commit that `content` names."""
+    if boundary == "rule":
+        return Rule()
+    return Classifier(boundary, content if is_commit(content) else None)

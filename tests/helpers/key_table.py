@@ -32,6 +32,7 @@ CELLS = (
     ["refinement=refine", "refinement.tries=2", "refinement.accept=joint", "refinement.reward=lab_steps", "reward=[lab_outcome,lab_steps]"],
     ["source=oracle", "source.samples=4", "selection=random", "selection.keep=2", "oracle=lab"],
     ["source=file", "source.path=traces.jsonl", "selection=random"],
+    ["source=cooperative", "oracle=lab"],
     [*HUB, "stream=oracle_refined", "lora=r16", "trainer.normalisation=micro_batch", "trainer.packing=false", "trainer.micro_batch=4"],
     ["measure=[lalp,grace]", "stream=slm_rft"],
     *(
