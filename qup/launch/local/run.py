@@ -62,7 +62,8 @@ def run_here(plan: Plan, resolved: Sequence[Config], console: Console) -> tuple[
 def _how(ended: Counter[str]) -> str:
     """How the stages of a launch came to their results."""
     ways = {"adopted": "adopted", "stored": "computed by another launch"}
-    return ", ".join([f"{ended['ran']} stages ran", *(f"{ended[way]} {words}" for way, words in ways.items() if ended[way])])
+    noun = "stage" if ended["ran"] == 1 else "stages"
+    return ", ".join([f"{ended['ran']} {noun} ran", *(f"{ended[way]} {words}" for way, words in ways.items() if ended[way])])
 
 
 def _unreadable(plan: Plan) -> list[tuple[str, str]]:
