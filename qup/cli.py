@@ -143,6 +143,15 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     return export(args.what, args.to, args.study, args.dir, console)
 
 
+def _answers(args: argparse.Namespace, console: Console) -> int:
+    from qup.answers.explanation import explain
+
+    for step, found in explain(args.answer, args.gold, args.timeout_s):
+        console.print(f"[bold]{step}[/bold]", end="  ")
+        console.print(found, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def _store(args: argparse.Namespace, console: Console) -> int:
     from qup.launch.commands.store import collect_garbage, list_artifacts, show_artifact, verify_artifacts
     from qup.store import Store
@@ -176,6 +185,11 @@ def _parser() -> argparse.ArgumentParser:
 
     # Hydra reads what follows `launch`, before this parser sees it
     command("launch", _launch, "one cell, or with -m a grid of them; what follows are Hydra's overrides")
+
+    answers = command("answers", _answers, "explains one verdict: whether an answer is the same as a gold answer, step by step")
+    answers.add_argument("answer", help="as a response writes it")
+    answers.add_argument("gold", help="as the data set writes it")
+    answers.add_argument("--timeout-s", type=float, default=5.0, help="seconds of CPU a comparison may take (default: %(default)s)")
 
     status = command("status", _status, "a row a cell, a column a stage: stored, queued, running, failed and why")
     status.add_argument("study", nargs="?", help="without it: what studies there are")

@@ -28,12 +28,19 @@ ROLLOUTS = pa.schema(
         ("token_ids", _ids),  # as sampled, the stop token included
         ("logprob_T", _floats),  # of the sampled tokens, natural log
         ("finish", pa.string()),  # stop | length
-        ("extracted", pa.string()),  # "" where no answer was found
-        ("correct", pa.bool_()),
-        ("verdict", pa.string()),  # equal | symbolic | wrong | no_answer | timeout
-        ("eligible", pa.bool_()),  # correct, ended by a stop id, not empty
     ]
 )
+
+VERDICTS = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("sample", pa.int32()),
+        ("extracted", pa.string()),  # "" where no answer was found
+        ("correct", pa.bool_()),
+        ("verdict", pa.string()),  # equal | symbolic | wrong | undecided | no_answer | timeout
+        ("eligible", pa.bool_()),  # correct, ended by a stop id, not empty
+    ]
+)  # one row a rollout, in their order
 
 SOLVABLE = pa.schema(
     [
@@ -53,7 +60,7 @@ CANDIDATES = pa.schema(
         ("text", pa.string()),
         ("extracted", pa.string()),
         ("correct", pa.bool_()),
-        ("verdict", pa.string()),  # as in ROLLOUTS, or refused | cut_off | empty | echo
+        ("verdict", pa.string()),  # as in VERDICTS, or refused | cut_off | empty | echo
         ("eligible", pa.bool_()),
         ("status", pa.string()),  # ok | unchanged | native (stands in for a failure) | flagged (kept though wrong)
         ("attempts", pa.int32()),  # requests this candidate took; 0 without an Oracle
@@ -182,8 +189,14 @@ RESPONSES = pa.schema(
         ("text", pa.string()),
         ("n_tokens", pa.int32()),
         ("finish", pa.string()),
-        ("extracted", pa.string()),
-        ("correct", pa.bool_()),
-        ("verdict", pa.string()),
     ]
 )
+
+EVALUATED = pa.schema(
+    [
+        *(field for field in RESPONSES if field.name != "text"),
+        ("extracted", pa.string()),
+        ("correct", pa.bool_()),
+        ("verdict", pa.string()),  # as in VERDICTS
+    ]
+)  # one row a response, in their order

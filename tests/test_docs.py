@@ -316,10 +316,10 @@ def test_the_tutorial_does_what_it_says(site: Path) -> None:
     out = run_page(site, "tutorial.md")
     assert "nothing was computed" in out["python launch.py -m experiment=lab_small"]
     changed = next(text for command, text in out.items() if "study.name=plan_lr" in command)
-    assert "40 to run" in changed
+    assert "60 to run" in changed
     assert not (site / "store" / "studies" / "plan_lr").exists()
     plan = json.loads((site / "multirun" / "plan_lr" / "plan.json").read_text())
-    assert {stage["name"] for stage in plan["stages"] if stage["state"] == "run"} == {"train", "evaluate"}
+    assert {stage["name"] for stage in plan["stages"] if stage["state"] == "run"} == {"train", "responses", "evaluate"}
     judged = out["python launch.py -m experiment=lab_small retention.seed=1 study.name=lab_small_judged"]
     assert "10 stages ran" in judged
     explained = out["qup explain lab_familiar/numina_subset/dft --study lab_small_lr"]

@@ -17,17 +17,18 @@ from qup.text.cleaning import clean
 
 
 def native_candidates(
-    rollouts: Artifact, problems: ProblemSet, bounds: Sequence[tuple[int, int]], cleaning: str, extraction: str
+    rollouts: Artifact, verdicts: Artifact, problems: ProblemSet, bounds: Sequence[tuple[int, int]], cleaning: str, extraction: str
 ) -> Iterator[Part]:
     """All rollouts of the problems lo … hi−1 for each (lo, hi): candidate = sample; eligible ones are cleaned."""
     owner = rows.positions(rollouts.table("rollouts", ["problem_id"])["problem_id"], problems.ids)
     groups = [np.flatnonzero((owner >= lo) & (owner < hi)) for lo, hi in bounds]
-    columns = ["problem_id", "sample", "text", "extracted", "correct", "verdict", "eligible"]
-    for table in rows.pieces(rollouts, "rollouts", groups, columns):
+    drawn = rows.pieces(rollouts, "rollouts", groups, ["text"])
+    judged = rows.pieces(verdicts, "verdicts", groups, ["problem_id", "sample", "extracted", "correct", "verdict", "eligible"])
+    for responses, table in zip(drawn, judged, strict=True):
         n = table.num_rows
         counts: Counter[str] = Counter()
         texts, fired = [], []
-        for text, eligible in zip(table["text"].to_pylist(), table["eligible"].to_pylist(), strict=True):
+        for text, eligible in zip(responses["text"].to_pylist(), table["eligible"].to_pylist(), strict=True):
             rules: tuple[str, ...] = ()
             if eligible and cleaning == "light":
                 done = clean(text, lambda cleaned: extract(cleaned, extraction))

@@ -60,12 +60,15 @@ class InputTrace:
 class Traces:
     """Verified traces of the problems, by problem: the student's rollouts, or the candidates of another pool."""
 
-    def __init__(self, artifact: Artifact, problems: ProblemSet) -> None:
+    def __init__(self, artifact: Artifact, problems: ProblemSet, verdicts: Artifact | None = None) -> None:
+        """`verdicts`: those of rollouts; without them all rollouts count, of which only the kept ones may be read."""
         self.artifact = artifact
         self.name, self.number = ("rollouts", "sample") if artifact.has("rollouts.parquet") else ("candidates", "candidate")
-        table = artifact.table(self.name, ["problem_id", self.number, "eligible"])
+        table = artifact.table(self.name, ["problem_id", self.number])
         owner = rows.positions(table["problem_id"], problems.ids)
-        row = np.flatnonzero((owner >= 0) & np.asarray(table["eligible"]))
+        judged = verdicts.table("verdicts", ["eligible"]) if verdicts else None
+        judged = artifact.table("candidates", ["eligible"]) if self.name == "candidates" else judged
+        row = np.flatnonzero((owner >= 0) & (np.asarray(judged["eligible"]) if judged is not None else True))
         order = np.argsort(owner[row], kind="stable")
         self.row, self.owner = row[order], owner[row][order]
         self.candidate = np.asarray(table[self.number])[self.row]
@@ -96,8 +99,9 @@ class Traces:
             yield [InputTrace(int(self.owner[i]), int(self.candidate[i]), text) for i, text in zip(group, texts, strict=True)]
 
 
-def kept_rollouts(rollouts: Artifact, solvable: pa.Table, columns: list[str]) -> pa.Table:
-    """The kept rollout of each of some solvable problems (columns problem_id, kept), in the rollouts' order."""
+def kept_rollouts(rollouts: Artifact, solvable: pa.Table, columns: list[str], verdicts: Artifact | None = None) -> pa.Table:
+    """The kept rollout of each of some solvable problems (columns problem_id, kept), or its verdict, in the rollouts' order."""
     keys = pa.table({"problem_id": solvable["problem_id"], "candidate": solvable["kept"]})
     known = rollouts.table("rollouts", ["problem_id", "sample"]).rename_columns(["problem_id", "candidate"])
-    return rows.take(rollouts, "rollouts", np.sort(rows.match(keys, known)), columns)
+    kept_N = np.sort(rows.match(keys, known))
+    return rows.take(verdicts, "verdicts", kept_N, columns) if verdicts else rows.take(rollouts, "rollouts", kept_N, columns)

@@ -21,7 +21,6 @@ from qup.config.schema import (
     Refinement,
     Retention,
     Reward,
-    Rollouts,
     Sampling,
     Selection,
     Source,
@@ -60,20 +59,28 @@ class RolloutsView:
     """Inputs: problems, student (lab students only). Table `rollouts`. Sharded over problems."""
 
     model: Model
-    rollouts: Rollouts
+    sampling: Sampling
     vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
 
 
 @dataclass(frozen=True)
+class VerdictsView:
+    """Inputs: problems, rollouts. Table `verdicts`. Sharded over problems."""
+
+    extraction: str
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class SolvableView:
-    """Inputs: problems, rollouts. Table `solvable`: the fixed problem set and the trace slm_rft keeps."""
+    """Inputs: problems, verdicts. Table `solvable`: the fixed problem set and the trace slm_rft keeps."""
 
     seed: int
 
 
 @dataclass(frozen=True)
 class CandidatesView:
-    """Inputs: problems, rollouts, solvable; `base` (candidates of the unrefined source) where a source
+    """Inputs: problems, rollouts, solvable; verdicts where the student's own traces are read; `base` (candidates of the unrefined source) where a source
     other than the student's is refined; for round r > 1 of compatibility-guided refinement
     `round.1` … `round.r-1` (earlier candidates), `nll.1` … `nll.r-1` (their perplexity) and
     `nll.native` (perplexity of the kept native traces). Table `candidates`."""
@@ -98,7 +105,7 @@ class CandidatesView:
 
 @dataclass(frozen=True)
 class AcceptView:
-    """Inputs: solvable, rollouts, `round.1` … `round.k`, `nll.1` …, `nll.native`, `reward.1` … with accept=joint.
+    """Inputs: solvable, rollouts, verdicts, `round.1` … `round.k`, `nll.1` …, `nll.native`, `reward.1` … with accept=joint.
     Table `candidates`: for each problem the accepted try."""
 
     refinement: Refinement
@@ -202,14 +209,22 @@ class TrainView:
 
 
 @dataclass(frozen=True)
-class EvaluateView:
+class ResponsesView:
     """Inputs: train (fine-tuned) or student (lab, untuned) or none (untuned model by path).
-    Table `responses`, file `results.json`. Sharded over problems."""
+    Table `responses`. Sharded over problems."""
 
     model: Model
     evaluation: Evaluation
+    """Without what only verdicts depend on, see `pipeline.relevant`."""
     at: float = 1.0
     """Which kept weights of the training are evaluated: 1.0 the final ones."""
+    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
+
+
+@dataclass(frozen=True)
+class EvaluateView:
+    """Inputs: responses. Table `verdicts`, file `results.json`."""
+
+    evaluation: Evaluation
     tracking: Tracking = field(default_factory=Tracking, metadata=RUNTIME)
     labels: dict[str, str] = field(default_factory=dict, metadata=RUNTIME)
-    vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)

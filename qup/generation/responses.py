@@ -1,4 +1,4 @@
-"""Responses with their verdicts: what rollouts and evaluation have in common."""
+"""Sampled responses: what rollouts and the evaluation's responses have in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from qup.answers import CORRECT, Verifier, extract
 from qup.config.schema import Sampling
 from qup.errors import InputError
 from qup.generation.backends import Backend
@@ -26,28 +25,14 @@ class Problem:
 
     name: str
     question: str
-    gold: str
-    extraction: str
-    """How its answer is read out of a response."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """One sampled response with its verdict."""
+    """One sampled response."""
 
     sample: Sample
     text: str
-    extracted: str
-    verdict: str
-
-    @property
-    def correct(self) -> bool:
-        return self.verdict in CORRECT
-
-    @property
-    def eligible(self) -> bool:
-        """Whether it may enter a stream: right, ended by a stop id, not empty."""
-        return self.correct and self.sample.finish == "stop" and bool(self.text.strip())
 
 
 @dataclass(frozen=True)
@@ -64,27 +49,16 @@ def respond(
     student: Student,
     sampling: Sampling,
     problems: Sequence[Problem],
-    verifier: Verifier,
     solved: Callable[[int], None] = lambda done: None,
 ) -> Answered:
-    """Draws and verifies `sampling.n` responses to each problem; `solved` is told how many problems are done."""
+    """Draws `sampling.n` responses to each problem; `solved` is told how many problems are done."""
     requests = [student.request(problem.name, problem.question, sampling.n) for problem in problems]
     clamped = clamp(requests, student.context, sampling.max_new_tokens, sampling.min_new_tokens)
     samples: dict[int, list[Sample]] = {}
     for index, found in backend.generate(clamped):
         samples[index] = found
         solved(len(samples))
-    texts = [[student.text(sample) for sample in samples[index]] for index in range(len(problems))]
-    extracted = [[extract(text, problem.extraction) for text in mine] for problem, mine in zip(problems, texts, strict=True)]
-    pairs = [(answer, problem.gold) for problem, answers in zip(problems, extracted, strict=True) for answer in answers]
-    verdicts = iter(verifier.verdicts(pairs))
-    responses = [
-        [
-            Response(sample, text, answer, next(verdicts))
-            for sample, text, answer in zip(samples[index], texts[index], extracted[index], strict=True)
-        ]
-        for index in range(len(problems))
-    ]
+    responses = [[Response(sample, student.text(sample)) for sample in samples[index]] for index in range(len(problems))]
     facts = {"clamped": clamped.n_clamped, "same": student.facts(sampling) | {"generation": backend.facts}}
     return Answered(responses, facts)
 
@@ -137,5 +111,5 @@ def say_clamped(ctx: Context, clamped: int, sampling: Sampling, key: str) -> Non
 
 def sampling_facts(sampling: Sampling) -> dict[str, Any]:
     """The settings of the draws, for the manifest."""
-    names = ("n", "temperature", "top_p", "top_k", "min_p", "max_new_tokens", "seed", "backend", "rows")
+    names = ("n", "temperature", "top_p", "top_k", "min_p", "max_new_tokens", "seed", "backend", "vllm", "rows")
     return {name: getattr(sampling, name) for name in names}

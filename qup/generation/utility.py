@@ -14,7 +14,7 @@ from qup.answers.comparison import ballot
 
 
 def figures(table: pa.Table) -> dict[str, Any]:
-    """Of one benchmark's RESPONSES, rows by problem, then sample; accuracies in percent.
+    """Of one benchmark's EVALUATED, rows by problem, then sample; accuracies in percent.
 
     avg: mean accuracy over the k samples (PAPER's Avg@k). stderr: its standard error over problems. pass_at_k: problems
     with a right sample. maj_at_k: problems whose most frequent answer is right; a draw goes to the answer seen first.
@@ -36,6 +36,7 @@ def figures(table: pa.Table) -> dict[str, Any]:
         "pass_at_k": 100 * float((share_P > 0).mean()),
         "maj_at_k": 100 * float(np.mean(voted)),
         "no_answer": _share(table, "verdict", "no_answer"),
+        "undecided": _share(table, "verdict", "undecided"),
         "truncated": _share(table, "finish", "length"),
         "timeouts": int(pc.sum(pc.equal(table["verdict"], "timeout")).as_py() or 0),
         "mean_tokens": float(pc.mean(table["n_tokens"]).as_py()),

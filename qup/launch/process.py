@@ -109,7 +109,7 @@ def run_job(path: Path, worker: tuple[int, int] | None = None, stop: StopFlag | 
         _record_failure(job, error)
         return 1
     log.info("%s: %s", job.ref, done)
-    if worker is None and any(KINDS[ref.kind].weights for ref in job.inputs.values()):
+    if worker is None and any(KINDS[ref.kind].weights or ref.kind == "responses" for ref in job.inputs.values()):
         _let_weights_go(job, log)
     return OUTCOMES[done] if tell else 0
 

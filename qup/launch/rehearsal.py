@@ -75,8 +75,6 @@ def _pace(artifact: Artifact, tokens: float) -> str:
 def _rollouts(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
     n = metrics["n_samples"]
     yield f"{n} responses, {_share(metrics['truncated'], n)} cut at the length limit"
-    if "no_answer" in metrics:
-        yield f"{_share(metrics['no_answer'], n)} without an answer"
     table = artifact.table("rollouts", ["token_ids", "finish"])
     ends = Counter(
         ids[-1] for ids, finish in zip(*(table[name].to_pylist() for name in table.column_names), strict=True) if finish == "stop" and ids
@@ -87,9 +85,13 @@ def _rollouts(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
     yield _pace(artifact, metrics["tokens"])
 
 
-def _evaluate(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
-    cut = artifact.table("responses", ["finish"])["finish"].to_pylist().count("length")
-    yield f"{metrics['n_responses']} responses, {_share(cut, metrics['n_responses'])} cut at the length limit"
+def _verdicts(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    n = metrics["n_samples"]
+    yield f"{_share(metrics['correct'], n)} right, {_share(metrics['no_answer'], n)} without an answer, {_share(metrics['undecided'], n)} undecided"
+
+
+def _responses(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
+    yield f"{metrics['n_responses']} responses, {_share(metrics['truncated'], metrics['n_responses'])} cut at the length limit"
     yield _pace(artifact, metrics["tokens"])
 
 
@@ -118,9 +120,10 @@ def _asked(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
 
 _LOOKS = {
     "rollouts": ("n_samples", _rollouts),
+    "verdicts": ("undecided", _verdicts),
     "candidates": ("attempts", _asked),
     "reward": ("n_unfit", _reward),
     "train": ("n_train", _train),
-    "evaluate": ("n_responses", _evaluate),
+    "responses": ("n_responses", _responses),
 }
 """Stage kind → a figure that its manifest has, and what is told of it."""

@@ -56,9 +56,16 @@ def _trained(study: Study) -> Iterator[tuple[Ref, Cell]]:
 
 def _decided(study: Study, evaluation: Ref) -> set[Ref]:
     """Trainings whose weights an evaluation may free: its own, and those it may turn out to be better than."""
-    own = set(study.nodes.get(evaluation, ()))
+    own = set(_weights_of(study, evaluation))
     students = {_student(cell) for ref, cell in _trained(study) if ref in own and _keeps(cell) == "best"}
     return {ref for ref, cell in _trained(study) if ref in own or (_keeps(cell) == "best" and _student(cell) in students)}
+
+
+def _weights_of(study: Study, ref: Ref) -> list[Ref]:
+    """The trainings that a stage draws responses from, or whose responses it judges."""
+    parents = study.nodes.get(ref, ())
+    drawn = [weights for parent in parents if parent.kind == "responses" for weights in study.nodes.get(parent, ())]
+    return [weights for weights in (*parents, *drawn) if KINDS[weights.kind].weights]
 
 
 def _keeps(cell: Cell) -> str:
@@ -72,8 +79,8 @@ def _student(cell: Cell) -> str:
 def _held(store: Store, study: Study, among: set[Ref]) -> set[Ref]:
     """Trainings whose weights a study has yet to evaluate, or keeps."""
     held = {ref for ref, cell in _trained(study) if ref in among and _keeps(cell) == "all"}
-    for ref, parents in study.nodes.items():
-        own = among.intersection(parents)
+    for ref in study.nodes:
+        own = among.intersection(_weights_of(study, ref))
         if own and _open(store, ref, study):
             held |= own
     return held | (_best(store, study, among) & among) | _adoptable(store, study, among)

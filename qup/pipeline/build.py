@@ -10,12 +10,12 @@ from typing import Any
 from qup.config import views
 from qup.config.measured import relevant_measure, selected_measure, selected_reward, token_pass
 from qup.config.pools import NO_ORACLE, ORACLE, Pool, asks_oracle, drawn_pools, wanted_teacher
-from qup.config.schema import Config, Reward
+from qup.config.schema import Config, Reward, Rollouts
 from qup.measures import KINDS as MEASURES
 from qup.pipeline.graph import CellStages, Graph, Ref
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.labels import cell_labels
-from qup.pipeline.relevant import relevant_refinement, relevant_selection, relevant_source
+from qup.pipeline.relevant import drawn_evaluation, relevant_refinement, relevant_selection, relevant_source
 
 BASE = "base"
 
@@ -28,6 +28,7 @@ class _Arm:
     problems: Ref
     student: dict[str, Ref]
     rollouts: Ref | None = None
+    verdicts: Ref | None = None
     solvable: Ref | None = None
     pools: dict[str, Ref] | None = None
     label: str = ""
@@ -70,10 +71,15 @@ def _first_half(graph: Graph, cell: Config) -> _Arm:
     if cell.stream.name == BASE:
         return arm
     arm.rollouts = graph.add(
-        "rollouts", views.RolloutsView(cell.model, cell.rollouts, cell.vllm), {"problems": problems, **student}, label=cell.model.name
+        "rollouts",
+        views.RolloutsView(cell.model, cell.rollouts.sampling, cell.vllm),
+        {"problems": problems, **student},
+        label=cell.model.name,
     )
+    verifying = views.VerdictsView(cell.rollouts.extraction, cell.rollouts.timeout_s)
+    arm.verdicts = graph.add("verdicts", verifying, {"problems": problems, "rollouts": arm.rollouts}, label=cell.model.name)
     seed = cell.selection.seed or 0
-    arm.solvable = graph.add("solvable", views.SolvableView(seed), {"problems": problems, "rollouts": arm.rollouts}, label=cell.model.name)
+    arm.solvable = graph.add("solvable", views.SolvableView(seed), {"problems": problems, "verdicts": arm.verdicts}, label=cell.model.name)
     arm.pools = {pool.name: _candidates(graph, arm, pool) for pool in drawn_pools(cell)}
     return arm
 
@@ -83,7 +89,10 @@ def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
     assert arm.rollouts is not None and arm.solvable is not None
     refinement = relevant_refinement(cell.refinement, pool.source)
     inputs = {"problems": arm.problems, "rollouts": arm.rollouts, "solvable": arm.solvable}
-    if refinement.name != "none" and pool.source != "student":
+    if pool.source == "student":
+        assert arm.verdicts is not None
+        inputs["verdicts"] = arm.verdicts
+    elif refinement.name != "none":
         inputs["base"] = _unrefined(graph, arm, pool, inputs)
     view = views.CandidatesView(
         source=relevant_source(cell.source, pool.source, refinement.name),
@@ -91,7 +100,7 @@ def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
         oracle=pool.oracle,
         seed=cell.selection.seed or 0,
         extraction=cell.rollouts.extraction,
-        timeout_s=cell.rollouts.timeout_s,
+        timeout_s=cell.rollouts.timeout_s if pool.source != "student" or refinement.name != "none" else Rollouts().timeout_s,
         model=cell.model,
         teacher=pool.written if asks_oracle(pool.source, refinement.name) else ORACLE,
         vllm=cell.vllm,
@@ -123,7 +132,7 @@ def _unrefined(graph: Graph, arm: _Arm, pool: Pool, inputs: dict[str, Ref]) -> R
 def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[str, Ref], label: str) -> Ref:
     """Compatibility-guided refinement, unrolled: ask, score, ask what is still open, …, accept."""
     cell = arm.cell
-    assert arm.rollouts is not None and arm.solvable is not None
+    assert arm.rollouts is not None and arm.verdicts is not None and arm.solvable is not None
     scorer = views.PerplexityView(cell.model, token_pass(cell))
     native = {"problems": arm.problems, "solvable": arm.solvable, "rollouts": arm.rollouts, **arm.student}
     known = {"nll.native": graph.add("perplexity", scorer, native, label=f"{cell.model.name}/kept")}
@@ -137,7 +146,7 @@ def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[st
     return graph.add(
         "accept",
         views.AcceptView(view.refinement, view.seed),
-        {"solvable": arm.solvable, "rollouts": arm.rollouts, **known, **rewards},
+        {"solvable": arm.solvable, "rollouts": arm.rollouts, "verdicts": arm.verdicts, **known, **rewards},
         label=label,
     )
 
@@ -246,6 +255,7 @@ def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref],
     stages: dict[str, Any] = {
         "problems": arm.problems,
         "rollouts": arm.rollouts,
+        "verdicts": arm.verdicts,
         "solvable": arm.solvable,
         "candidates": pools,
         "aligned": aligned,
@@ -345,10 +355,13 @@ def _second_half(graph: Graph, arm: _Arm, stages: dict[str, Any], label: str) ->
         stages["train"] = graph.add("train", view, {"stream": stages["stream"], **arm.student}, label=label)
         weights = {"train": stages["train"]}
         shares = sorted({1.0, *cell.trainer.evaluate_at})
-    evaluated = {}
+    evaluated, drawn = {}, {}
     for share in shares:
-        evaluation = views.EvaluateView(cell.model, cell.evaluation, share, cell.tracking, labels, cell.vllm)
-        evaluated[str(share)] = graph.add("evaluate", evaluation, weights, label=label)
+        asked = views.ResponsesView(cell.model, drawn_evaluation(cell.evaluation), share, cell.vllm)
+        drawn[str(share)] = graph.add("responses", asked, weights, label=label)
+        evaluation = views.EvaluateView(cell.evaluation, cell.tracking, labels)
+        evaluated[str(share)] = graph.add("evaluate", evaluation, {"responses": drawn[str(share)]}, label=label)
+    stages["responses"] = drawn["1.0"]
     stages["evaluate"] = evaluated["1.0"]
     if len(evaluated) > 1:
         stages["evaluate_at"] = evaluated

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Protocol
 
+from qup.answers import VERSION
 from qup.config import views
 from qup.config.schema import Benchmark, Cluster, Oracle, Problems, Resources, Sampling
 from qup.pipeline.nodes import Node, Ref
@@ -109,13 +110,14 @@ class Kind:
 
 
 def _solvable(node: Node, sizes: Sizes) -> float:
-    model = sizes.node(node.inputs["rollouts"]).view.model
+    rollouts = sizes.node(node.inputs["verdicts"]).inputs["rollouts"]
+    model = sizes.node(rollouts).view.model
     return sizes.problems(node.inputs["problems"]) * (ASSUMED_SOLVABLE if model.lab is None else ASSUMED_SOLVABLE_LAB)
 
 
 def _pool(node: Node, sizes: Sizes) -> float:
     view, problems = node.view, sizes.problems(node.inputs["solvable"])
-    drawn = sizes.node(node.inputs["rollouts"]).view.rollouts.sampling.n
+    drawn = sizes.node(node.inputs["rollouts"]).view.sampling.n
     if view.source.name == "student" and view.refinement.name == "none":
         return problems * float(drawn)
     if view.refinement.input == "all" and view.refinement.name != "none":
@@ -147,6 +149,23 @@ def _benchmarks(node: Node, sizes: Sizes) -> float:
     return float(sum(sizes.count(data) for data in evaluation.benchmarks.values()) * evaluation.sampling.n)
 
 
+def _answered(node: Node, sizes: Sizes) -> float:
+    return _benchmarks(sizes.node(node.inputs["responses"]), sizes)
+
+
+def _drawn(node: Node, sizes: Sizes) -> float:
+    return sizes.problems(node.ref) * float(node.view.sampling.n)
+
+
+def _verified(node: Node, sizes: Sizes) -> float:
+    return _drawn(sizes.node(node.inputs["rollouts"]), sizes)
+
+
+def _verifying(own: int) -> int:
+    """The version of a kind of which part is to verify."""
+    return 100 * own + VERSION
+
+
 def _written(node: Node, sizes: Sizes, tokens: float) -> Asked:
     view = node.view
     if view.oracle.backend == "none":
@@ -168,12 +187,13 @@ KINDS = {
         Kind("student", views.StudentView, "student", units=lambda node, _: node.view.lab.steps, seconds=(0.03, 0.03)),
         Kind("reward_model", views.RewardModelView, "reward_model", units=lambda node, _: node.view.lab.traces, seconds=(0.006, 0.006)),
         Kind(
-            "rollouts", views.RolloutsView, "rollouts", sharded=True, endpoint="rollouts.sampling",
-            units=lambda node, sizes: sizes.problems(node.ref) * node.view.rollouts.sampling.n, seconds=(0.008, 0.15), bytes=4000,
+            "rollouts", views.RolloutsView, "rollouts", sharded=True, endpoint="sampling", version=2,
+            units=_drawn, seconds=(0.008, 0.15), bytes=4000,
         ),
+        Kind("verdicts", views.VerdictsView, "streams", version=VERSION, sharded=True, units=_verified, seconds=(2e-4, 5e-4), bytes=40),
         Kind("solvable", views.SolvableView, "solvable", row=True, covers=_solvable, counted_by="n_solvable"),
         Kind(
-            "candidates", views.CandidatesView, "streams", asking="oracle", drawing="rollouts", version=3, sharded=True, endpoint="oracle",
+            "candidates", views.CandidatesView, "streams", asking="oracle", drawing="rollouts", version=_verifying(4), sharded=True, endpoint="oracle",
             rows=_pool, seconds=(0.002, 0.02), bytes=1200, asks=_written,
         ),
         Kind("accept", views.AcceptView, "streams"),
@@ -189,9 +209,10 @@ KINDS = {
             units=lambda node, sizes: sizes.rows(node.inputs["stream"]) * node.view.trainer.epochs, seconds=(0.012, 0.12),
         ),
         Kind(
-            "evaluate", views.EvaluateView, "evaluate", sharded=True, row=True, endpoint="evaluation.sampling",
+            "responses", views.ResponsesView, "evaluate", sharded=True, endpoint="evaluation.sampling",
             units=_benchmarks, seconds=(0.008, 0.15), bytes=1500,
         ),
+        Kind("evaluate", views.EvaluateView, "streams", version=_verifying(2), row=True, units=_answered, seconds=(2e-4, 5e-4), bytes=40),
     )
 }
 # fmt: on

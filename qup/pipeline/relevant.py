@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qup.config.measured import READS_REWARD
-from qup.config.schema import Refinement, Selection, Source
+from qup.config.schema import Benchmark, Evaluation, Refinement, Selection, Source
 
 DEFAULT_SOURCE = Source()
 TURN_SETTINGS = ("boundary", "boundary_content", "span_tokens")
@@ -33,6 +33,13 @@ def relevant_source(source: Source, pool: str, refinement: str) -> Source:
         **({name: getattr(source, name) for name in FILE_SETTINGS} if from_file else {}),
         cleaning=source.cleaning if pool == "student" and refinement == "none" else "none",
     )
+
+
+def drawn_evaluation(evaluation: Evaluation) -> Evaluation:
+    """What responses to benchmarks depend on: not how their answers are read and compared."""
+    neutral, settings = Benchmark(), Evaluation()
+    benchmarks = {name: replace(benchmark, extraction=neutral.extraction) for name, benchmark in evaluation.benchmarks.items()}
+    return replace(evaluation, benchmarks=benchmarks, timeout_s=settings.timeout_s)
 
 
 def relevant_refinement(refinement: Refinement, pool: str) -> Refinement:

@@ -119,8 +119,11 @@ def _accepted(inputs: Inputs, ids: pa.ChunkedArray, tries: dict[str, np.ndarray]
 
 def _native(inputs: Inputs, solvable: pa.Table, wanted_P: np.ndarray) -> pa.Table:
     """The kept native traces of some problems, as they were sampled."""
-    columns = ["problem_id", "sample", "text", "extracted", "correct", "verdict"]
-    table = kept_rollouts(inputs["rollouts"], solvable.filter(pa.array(wanted_P)), columns)
+    wanted = solvable.filter(pa.array(wanted_P))
+    table = kept_rollouts(inputs["rollouts"], wanted, ["problem_id", "sample", "text"])
+    judged = kept_rollouts(inputs["rollouts"], wanted, ["extracted", "correct", "verdict"], inputs["verdicts"])
+    for name in judged.column_names:
+        table = table.append_column(name, judged[name])
     n = table.num_rows
     full = {
         **{name: table[name] for name in ("problem_id", "text", "extracted", "correct", "verdict")},

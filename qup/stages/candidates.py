@@ -110,7 +110,7 @@ def _parts(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
         return _asked(view, inputs, ctx, problems, bounds)
     match view.source.name:
         case "student":
-            return native_candidates(inputs["rollouts"], problems, bounds, view.source.cleaning, view.extraction)
+            return native_candidates(inputs["rollouts"], inputs["verdicts"], problems, bounds, view.source.cleaning, view.extraction)
         case "dataset":
             given = dataset_traces(inputs["problems"], problems)
         case "file":
@@ -129,7 +129,7 @@ class _Wanted:
 
 
 def _wanted(view: CandidatesView, inputs: Inputs, problems: ProblemSet, bounds: list[tuple[int, int]]) -> _Wanted:
-    own = Traces(inputs["rollouts"], problems)
+    own = Traces(inputs["rollouts"], problems, inputs.get("verdicts"))
     source = own if view.source.name == "student" else Traces(inputs["base"], problems)
     if view.refinement.input == "all":
         picked = source.all()

@@ -1,4 +1,4 @@
-"""The student's own responses to the training problems, verified. Sharded over problems."""
+"""The student's own responses to the training problems, as drawn. Sharded over problems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,34 +22,32 @@ Inputs = Mapping[str, Artifact]
 def plan(view: RolloutsView, inputs: Inputs, ctx: Context) -> int:
     """Number of shards of `rollouts.sampling.shard_size` problems."""
     count = inputs["problems"].table("problems", ["problem_id"]).num_rows
-    return -(-count // view.rollouts.sampling.shard_size)
+    return -(-count // view.sampling.shard_size)
 
 
 def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
-    """Draws and verifies some shards. Raises InputError where prompts do not fit the context, before anything is drawn."""
-    from qup.answers import Verifier
+    """Draws some shards. Raises InputError where prompts do not fit the context, before anything is drawn."""
     from qup.generation import Student, open_backend
     from qup.generation.responses import Problem, respond, with_facts
 
-    sampling, size = view.rollouts.sampling, view.rollouts.sampling.shard_size
-    table = inputs["problems"].table("problems", ["problem_id", "question", "answer"])
+    sampling, size = view.sampling, view.sampling.shard_size
+    table = inputs["problems"].table("problems", ["problem_id", "question"])
     student = Student.open(view.model, _directory(inputs))
     student.check_prompts(table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)
     shards = -(-table.num_rows // size)
     others = sum(min(size, table.num_rows - index * size) for index in range(shards) if ctx.has_shard(index))
     mine = 0
-    with open_backend(student, sampling, ctx, view.vllm) as backend, Verifier(view.rollouts.timeout_s) as verifier:
+    with open_backend(student, sampling, ctx, view.vllm) as backend:
         for index in sorted(indices):
             ctx.check()
             part = table.slice(index * size, size)
-            problems = [Problem(row["problem_id"], row["question"], row["answer"], view.rollouts.extraction) for row in part.to_pylist()]
+            problems = [Problem(row["problem_id"], row["question"]) for row in part.to_pylist()]
             before = others + mine
             answered = respond(
                 backend,
                 student,
                 sampling,
                 problems,
-                verifier,
                 lambda done, before=before: ctx.progress(before + done, table.num_rows, "problems"),  # type: ignore[misc]
             )
             ctx.save_shard(index, with_facts(_rows(problems, answered.responses_PS), answered.facts))
@@ -58,29 +55,26 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
 
 
 def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
-    """Writes `rollouts` shard by shard; returns counts, the histogram of correct-of-n and what the draws depended on."""
+    """Writes `rollouts` shard by shard; returns counts and what the draws depended on."""
     from qup.generation.responses import Facts, sampling_facts, say_clamped
 
-    facts, counts, histogram = Facts(), Counter[str](), np.zeros(view.rollouts.sampling.n + 1, np.int64)
+    facts, counts, problems = Facts(), Counter[str](), 0
     with TableWriter(ctx.out, "rollouts", ROLLOUTS) as writer:
         for index in range(plan(view, inputs, ctx)):
             table = ctx.load_shard(index)
             writer.write(table)
             facts.add(table)
             counts.update(_counts(table))
-            per_problem = table.group_by("problem_id", use_threads=False).aggregate([("correct", "sum")])
-            histogram += np.bincount(np.asarray(per_problem["correct_sum"], dtype=np.int64), minlength=len(histogram))
-    say_clamped(ctx, facts.clamped, view.rollouts.sampling, "rollouts.sampling")
+            problems += len(table["problem_id"].unique())
+    say_clamped(ctx, facts.clamped, view.sampling, "rollouts.sampling")
     samples = max(counts["n_samples"], 1)
     return {
         **counts,
-        "n_problems": int(histogram.sum()),
+        "n_problems": problems,
         "mean_tokens": counts["tokens"] / samples,
-        "accuracy": 100 * counts["correct"] / samples,
-        "correct_of_n": histogram.tolist(),
         "clamped": facts.clamped,
         **facts.same,
-        "sampling": sampling_facts(view.rollouts.sampling),
+        "sampling": sampling_facts(view.sampling),
     }
 
 
@@ -97,10 +91,6 @@ def _rows(problems: Sequence[Any], responses_PS: Sequence[Sequence[Any]]) -> pa.
             "token_ids": response.sample.token_ids,
             "logprob_T": response.sample.logprob_T,
             "finish": response.sample.finish,
-            "extracted": response.extracted,
-            "correct": response.correct,
-            "verdict": response.verdict,
-            "eligible": response.eligible,
         }
         for problem, responses in zip(problems, responses_PS, strict=True)
         for number, response in enumerate(responses)
@@ -120,9 +110,4 @@ def _counts(table: pa.Table) -> dict[str, int]:
         "tokens": total(pc.list_value_length(table["token_ids"])),
         "truncated": total(cut),
         "empty": total(empty),
-        "correct": total(table["correct"]),
-        "eligible": total(table["eligible"]),
-        "correct_cut_off": total(pc.and_(cut, table["correct"])),
-        "no_answer": total(pc.equal(table["verdict"], "no_answer")),
-        "timeouts": total(pc.equal(table["verdict"], "timeout")),
     }

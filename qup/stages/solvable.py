@@ -25,7 +25,7 @@ def run(view: SolvableView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     Raises InputError where no problem is solvable, with the numbers that say why.
     """
     ids = inputs["problems"].table("problems", ["problem_id"])["problem_id"]
-    rollouts = inputs["rollouts"].table("rollouts", ["problem_id", "sample", "correct", "eligible"])
+    rollouts = inputs["verdicts"].table("verdicts", ["problem_id", "sample", "correct", "eligible"])
     owner_N = positions(rollouts["problem_id"], ids)
     if (owner_N < 0).any():
         stray = rollouts["problem_id"][int(np.flatnonzero(owner_N < 0)[0])].as_py()
@@ -37,7 +37,7 @@ def run(view: SolvableView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     )
     solvable = np.flatnonzero(eligible_P)
     if not len(solvable):
-        raise InputError(_why_none(inputs["rollouts"].metrics, len(ids), len(owner_N), int(correct_N.sum())))
+        raise InputError(_why_none(inputs["verdicts"].metrics, len(ids), len(owner_N), int(correct_N.sum())))
     good = np.flatnonzero(eligible_N)
     good = good[np.lexsort((sample_N[good], owner_N[good]))]
     first_P = np.cumsum(eligible_P) - eligible_P
@@ -71,7 +71,7 @@ def run(view: SolvableView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
 
 def _why_none(metrics: Mapping[str, Any], problems: int, samples: int, correct: int) -> str:
     """What to change, judged from the rollouts' counts."""
-    told = {name: int(metrics.get(name, 0)) for name in ("no_answer", "truncated", "timeouts", "correct_cut_off")}
+    told = {name: int(metrics.get(name, 0)) for name in ("no_answer", "truncated", "undecided", "timeouts", "correct_cut_off")}
     advice = []
     if told["truncated"] * 2 > samples or told["correct_cut_off"]:
         advice.append("raise rollouts.sampling.max_new_tokens, or see model.stop: most were cut off before a stop token")
@@ -81,5 +81,5 @@ def _why_none(metrics: Mapping[str, Any], problems: int, samples: int, correct: 
     return (
         f"no problem is solvable: of {samples} rollouts to {problems} problems {correct} are correct and none of those ended by a stop token with "
         f"a text; {told['no_answer']} without an answer, {told['truncated']} cut off at the length limit ({told['correct_cut_off']} of them correct), "
-        f"{told['timeouts']} comparisons timed out. What may help: {'; '.join(advice)}"
+        f"{told['undecided']} comparisons undecided, {told['timeouts']} timed out. What may help: {'; '.join(advice)}"
     )

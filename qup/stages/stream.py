@@ -188,7 +188,8 @@ def _stand_ins(
     native_P = np.setdiff1d(lacking, used.problem_N)
     solvable = inputs["solvable"].table("solvable", ["problem_id", "kept"])
     where = rows.positions(ids.take(pa.array(native_P)), solvable["problem_id"])
-    table = kept_rollouts(inputs["rollouts"], solvable.take(pa.array(where)), ["problem_id", "sample", "text", "correct"])
+    table = kept_rollouts(inputs["rollouts"], solvable.take(pa.array(where)), ["problem_id", "sample", "text"])
+    table = table.append_column("correct", pa.array([True] * table.num_rows))
     owner = rows.positions(table["problem_id"], ids)
     own = Candidates(owner, np.full(len(owner), -1), np.asarray(table["sample"]), np.arange(len(owner)))
     return _joined([used, own]), table

@@ -94,7 +94,7 @@ def test_a_corrupt_artifact_counts_as_missing_and_is_named(tmp_path) -> None:
         if hasattr(store, "artifacts_of")
         else next(a for a in store.artifacts() if a.stage == "evaluate")
     )
-    target = artifact.path / "responses.parquet"
+    target = artifact.path / "verdicts.parquet"
     data = bytearray(target.read_bytes())
     data[100] ^= 255
     target.write_bytes(data)

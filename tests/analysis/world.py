@@ -21,7 +21,7 @@ from qup.analysis.results.shelf import Shelf
 from qup.config.fingerprint import plain
 from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model, Selection, Trainer
 from qup.pipeline import Graph, Node, build_graph
-from qup.records import ALIGNED, CANDIDATES, LOSSES, RESPONSES, RETENTION, SCORES, STREAM, TOTALS, TRACES
+from qup.records import ALIGNED, CANDIDATES, EVALUATED, LOSSES, RETENTION, SCORES, STREAM, TOTALS, TRACES
 from qup.records import TOKENS as TOKEN_TABLE
 from qup.store import Store, save_table
 from qup.store.store import Record, write_json
@@ -185,11 +185,12 @@ def _make_rollouts(out: Path, node: Node, world: World, config: Config, rng: np.
         "n_problems": world.problems + 12,
         "n_samples": 8 * (world.problems + 12),
         "truncated": 6,
-        "correct_cut_off": 2,
         "clamped": 4,
-        "no_answer": 3,
-        "timeouts": 0,
     }
+
+
+def _make_verdicts(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
+    return {"n_samples": 8 * (world.problems + 12), "correct_cut_off": 2, "no_answer": 3, "undecided": 5, "timeouts": 0}
 
 
 def _make_solvable(out: Path, node: Node, world: World, config: Config, rng: np.random.Generator) -> dict[str, Any]:
@@ -351,10 +352,10 @@ def _make_evaluate(out: Path, node: Node, world: World, config: Config, rng: np.
         dev += np.repeat(np.arange(size) < config.evaluation.dev.get(name, 0), world.samples).tolist()
     n = len(names)
     columns = {
-        "benchmark": names, "problem_id": ids, "dev": dev, "sample": samples, "text": ["so it is"] * n, "n_tokens": [20] * n, "finish": ["stop"] * n,
+        "benchmark": names, "problem_id": ids, "dev": dev, "sample": samples, "n_tokens": [20] * n, "finish": ["stop"] * n,
         "extracted": ["1"] * n, "correct": correct, "verdict": ["equal" if one else "wrong" for one in correct],
     }  # fmt: skip
-    save_table(out, "responses", pa.table(columns, schema=RESPONSES))
+    save_table(out, "verdicts", pa.table(columns, schema=EVALUATED))
     got = {}
     for name in config.evaluation.benchmarks:
         mine = [c for c, b, d in zip(correct, names, dev, strict=True) if b == name and not d]

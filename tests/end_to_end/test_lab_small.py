@@ -63,8 +63,9 @@ def test_what_a_rehearsal_would_tell_of_it(study):
     folder, _ = study
     told = seen(folder / "multirun" / "lab_small")
     by_kind = {line.split()[0]: line for line in told}
-    assert set(by_kind) == {"rollouts", "candidates", "reward", "train", "evaluate"}
-    assert re.search(r"\d+ responses, \d+% cut at the length limit, \d+% without an answer, ended by <\S+> \d+×", by_kind["rollouts"])
+    assert set(by_kind) == {"rollouts", "verdicts", "candidates", "reward", "train", "responses"}
+    assert re.search(r"\d+ responses, \d+% cut at the length limit, ended by <\S+> \d+×", by_kind["rollouts"])
+    assert re.search(r"\d+% right, \d+% without an answer, \d+% undecided", by_kind["verdicts"])
     assert re.search(r"[\d,]+ tokens a second, \d\.\d GB of memory", by_kind["train"])
     assert re.search(r"scores \S+ to \S+, mean", by_kind["reward"])
     assert "dollars a problem" in by_kind["candidates"]
@@ -141,7 +142,7 @@ def test_any_setting_from_the_command_line_makes_only_what_it_changes(study):
     status, out = launch(folder, "study.name=other", "trainer.lr=0.002", "study.dry_run=true")
     assert status == 0, out
     plan = json.loads((folder / "multirun" / "other" / "plan.json").read_text())
-    assert {stage["name"] for stage in plan["stages"] if stage["state"] == "run"} == {"train", "evaluate"}
+    assert {stage["name"] for stage in plan["stages"] if stage["state"] == "run"} == {"train", "responses", "evaluate"}
 
 
 def test_what_an_oracle_will_take_is_told_by_the_problems_counted_where_they_are(study):

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from qup.pipeline.context import Context
+from qup.records import ROLLOUTS, VERDICTS
 from qup.store import Artifact, save_table
 from qup.store.digest import file_sha256
 
@@ -54,6 +55,14 @@ def rows(schema: pa.Schema, entries: list[dict[str, Any]], **defaults: Any) -> p
     """A table of that schema from rows; what a row leaves out comes from the defaults."""
     full = [defaults | entry for entry in entries]
     return pa.table([pa.array([entry[field.name] for entry in full], field.type) for field in schema], schema=schema)
+
+
+def judged(root: Path, entries: list[dict[str, Any]], **defaults: Any) -> dict[str, Artifact]:
+    """Rollouts and their verdicts, of rows that have the columns of both."""
+    return {
+        "rollouts": artifact(root, "rollouts", rollouts=rows(ROLLOUTS, entries, **defaults)),
+        "verdicts": artifact(root, "verdicts", verdicts=rows(VERDICTS, entries, **defaults)),
+    }
 
 
 def context(root: Path, name: str = "ctx", **settings: Any) -> Context:

@@ -76,6 +76,10 @@ def build(folder, store, out=None):
     path = (out or folder / "report") / "report.html"
     path.write_text("report")
     return path
+
+
+def said(out):
+    return []
 '''
 
 SCRIPT = '''"""Launches the cells that a test pickled as JSON."""

@@ -86,7 +86,8 @@ def test_what_was_read_is_remembered_by_the_bytes_of_a_file(toy: Path, tmp_path:
             {"qup.training.worker:main", "qup.training.losses:ChunkedLoss", "qup.training.packing:pack"},
             {"qup.answers.extraction:extract"},
         ),
-        ("evaluate", {"qup.generation.schedule:Schedule"}, {"qup.training.losses:ChunkedLoss"}),
+        ("responses", {"qup.generation.schedule:Schedule"}, {"qup.training.losses:ChunkedLoss", "qup.answers.extraction:extract"}),
+        ("evaluate", {"qup.answers.verifier:Verifier"}, {"qup.generation.schedule:Schedule", "qup.training.losses:ChunkedLoss"}),
         ("stream", {"qup.selection:select"}, {"qup.config.schema.oracle:Oracle", "qup.training.losses:ChunkedLoss"}),
     ],
 )

@@ -238,6 +238,42 @@ def test_other_code_of_the_same_version_is_named_and_may_be_recomputed(overlay):
     assert kinds_run(overlay, "ended")["evaluate"] == 2
 
 
+def test_a_change_of_verification_redoes_verification_alone(overlay):
+    """Where no verdict changes by it; the plan names what has another key."""
+    overlay.order("verdicts", same="as before")
+    native = [one for one in GRID if one.stream.name == "slm_rft"][:1]
+    status, out = overlay.launch(native)
+    assert status == 0, out
+    before = len(overlay.runs("began"))
+    patient = [
+        replace(
+            one,
+            study=Study(name="patient"),
+            rollouts=replace(one.rollouts, timeout_s=9.0),
+            evaluation=replace(one.evaluation, timeout_s=9.0),
+        )
+        for one in native
+    ]
+    status, out = overlay.launch(patient)
+    assert status == 0, out
+    assert {entry["kind"] for entry in overlay.runs("began")[before:]} == {"verdicts", "evaluate"}
+    plan = json.loads((overlay.work / "multirun" / "patient" / "plan.json").read_text())
+    assert {stage["name"]: stage["state"] for stage in plan["stages"]}["rollouts"] == "stored"
+
+
+def test_another_reading_of_benchmarks_wants_no_weights(overlay):
+    status, out = overlay.launch(GRID[:1])
+    assert status == 0, out
+    before = len(overlay.runs("began"))
+    boxed = {name: replace(benchmark, extraction="boxed") for name, benchmark in GRID[0].evaluation.benchmarks.items()}
+    other = [replace(one, study=Study(name="boxed"), evaluation=replace(one.evaluation, benchmarks=boxed)) for one in GRID[:1]]
+    status, out = overlay.launch(other)
+    assert status == 0, out
+    assert [entry["kind"] for entry in overlay.runs("began")[before:]] == ["evaluate"]
+    plan = json.loads((overlay.work / "multirun" / "boxed" / "plan.json").read_text())
+    assert [stage["name"] for stage in plan["stages"] if stage["state"] == "run"] == ["evaluate"]
+
+
 @pytest.mark.parametrize("policy", ["warn", "refuse", "recompute"])
 def test_equal_work_of_other_code_is_adopted_with_a_warning_only(overlay, policy):
     overlay.order("stream", same="equal traces")
@@ -339,15 +375,18 @@ def test_weights_that_are_not_kept_go_before_the_next_training(overlay):
     assert status == 0, out
     seen = [entry["weights"] for entry in overlay.runs("began") if entry["kind"] == "train"]
     assert seen == [0, 0, 0, 0]
-    assert [entry["weights"] for entry in overlay.runs("began") if entry["kind"] == "evaluate"].count(1) == 4
+    assert [entry["weights"] for entry in overlay.runs("began") if entry["kind"] == "responses"].count(1) == 4
     assert not list((overlay.store / "train").glob("*/model"))
 
 
 def test_two_launches_at_once_that_keep_no_weights_are_in_nobodys_way(overlay):
     overlay.order("train", weights=True)
-    overlay.order("evaluate", sleep=0.3)
+    overlay.order("responses", sleep=0.3)
     frugal = [replace(one, store=replace(one.store, keep_weights="none")) for one in GRID]
-    other = [replace(one, study=Study(name="other"), evaluation=replace(one.evaluation, timeout_s=9.0)) for one in frugal]
+    other = [
+        replace(one, study=Study(name="other"), evaluation=replace(one.evaluation, sampling=replace(one.evaluation.sampling, seed=9)))
+        for one in frugal
+    ]
     first = overlay.popen(frugal, "local")
     second = overlay.popen(other, "local")
     out_first, _ = first.communicate(timeout=120)
@@ -440,7 +479,7 @@ def test_a_study_is_retried_from_another_folder_in_its_own_store(overlay, tmp_pa
     status, out = overlay.qup("--dir", str(tmp_path / "work" / "multirun"), "retry", "test")
     assert status == 0, out
     assert not list(elsewhere.iterdir())
-    assert {entry["kind"] for entry in overlay.runs()[before:]} == {"train", "evaluate"}
+    assert {entry["kind"] for entry in overlay.runs()[before:]} == {"train", "responses", "evaluate"}
 
 
 def test_what_only_slurm_knows_is_refused_in_a_retry_here(overlay):

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from qup import study as studies
-from qup.config.schema import Study
+from qup.config.schema import Evaluation, Study
 from qup.launch import launch, weights
 from qup.launch.plan import Plan, make_plan
 from qup.launch.registry import write_study
@@ -51,6 +51,11 @@ def again(plan: Plan, keep: str) -> list[Ref]:
     """What goes at the end of the night's study under another `store.keep_weights`."""
     registered_as(plan.store.root.parent, plan.study_dir, keep)
     return let_go(plan.store, plan.study_dir)
+
+
+def with_seed(evaluation: Evaluation) -> Evaluation:
+    """Another evaluation, which wants the weights again."""
+    return replace(evaluation, sampling=replace(evaluation.sampling, seed=9))
 
 
 def _trained(plan: Plan) -> dict[str, Path]:
@@ -161,7 +166,7 @@ def test_a_study_that_is_registered_in_the_last_moment_keeps_what_it_needs(
     def registered(store):
         looks.append(1)
         if len(looks) == 2:
-            longer = replace(plan.graph.cells[0].config.evaluation, timeout_s=9.0)
+            longer = with_seed(plan.graph.cells[0].config.evaluation)
             registered_as(tmp_path, plan.store.studies / "late", "none", evaluation=longer)
         return real(store)
 
@@ -177,7 +182,7 @@ def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registered_as(tmp_path, plan.study_dir, "none")
-    longer = replace(plan.graph.cells[0].config.evaluation, timeout_s=9.0)
+    longer = with_seed(plan.graph.cells[0].config.evaluation)
     cells = [
         replace(
             cell.config,
@@ -188,7 +193,7 @@ def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(
         for cell in plan.graph.cells
     ]
     late = make_plan(cells, plan.store.studies / "late")
-    assert {ref.kind for ref in late.to_run} == {"evaluate"}
+    assert {ref.kind for ref in late.to_run} == {"responses", "evaluate"}
     assert not lost_weights(late)
     ran = []
 
@@ -224,3 +229,17 @@ def test_what_a_kill_left_half_taken_goes_in_the_end(plan: Plan, monkeypatch: py
     assert len(again(plan, "none")) == 4
     assert _kept(plan) == set()
     assert not make_plan([cell.config for cell in plan.graph.cells], plan.study_dir).to_run
+
+
+def test_the_best_weights_wait_for_their_own_verdicts(plan: Plan, tmp_path: Path) -> None:
+    """Drawn responses alone tell no total."""
+    registered_as(tmp_path, plan.study_dir, "best")
+    totals, evaluations = _totals(plan), _evaluations(plan)
+    best = max(totals, key=lambda label: totals[label])
+    shutil.move(plan.store.path(*evaluations[best]), tmp_path / "aside")
+    drawn = {cell.label: Ref("responses", cell.stages["responses"]) for cell in plan.graph.cells}
+    let_go(plan.store, plan.study_dir, drawn[best])
+    assert best in _kept(plan)
+    shutil.move(tmp_path / "aside", plan.store.path(*evaluations[best]))
+    let_go(plan.store, plan.study_dir)
+    assert _kept(plan) == {best}

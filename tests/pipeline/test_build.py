@@ -35,7 +35,7 @@ def test_two_objectives_share_everything_but_training():
     graph = build_graph([cell(objective="sft"), cell(objective="dft")])
     counts = kinds(graph)
     assert counts.pop("train") == 2
-    assert counts.pop("evaluate") == 2
+    assert counts.pop("responses") == counts.pop("evaluate") == 2
     assert counts.pop("reward") == 2
     assert set(counts.values()) == {1}
     assert graph.users[graph.cells[0].wanted[0]] == [0, 1] or len(graph.users[graph.cells[0].wanted[0]]) == 2
@@ -69,13 +69,24 @@ def test_students_are_not_aligned_with_each_other():
     assert kinds(build_graph([one, other]))["aligned"] == 2
 
 
+VERIFIED = {"verdicts", "solvable", "candidates", "aligned", "stream", "reward", "perplexity", "train", "responses", "evaluate"}
+"""What verification of rollouts reaches: by content, most of it is adopted where no verdict changes."""
 CHANGES = {
-    "lr": (lambda c: replace(c, trainer=replace(c.trainer, lr=1e-3)), {"train", "evaluate"}),
-    "lora": (lambda c: replace(c, trainer=replace(c.trainer, lora=Lora())), {"train", "evaluate"}),
+    "lr": (lambda c: replace(c, trainer=replace(c.trainer, lr=1e-3)), {"train", "responses", "evaluate"}),
+    "lora": (lambda c: replace(c, trainer=replace(c.trainer, lora=Lora())), {"train", "responses", "evaluate"}),
     "evaluation seed": (
         lambda c: replace(c, evaluation=replace(c.evaluation, sampling=replace(c.evaluation.sampling, seed=5))),
+        {"responses", "evaluate"},
+    ),
+    "reading of an answer": (
+        lambda c: replace(
+            c, evaluation=replace(c.evaluation, benchmarks={n: replace(b, extraction="boxed") for n, b in c.evaluation.benchmarks.items()})
+        ),
         {"evaluate"},
     ),
+    "time of a comparison": (lambda c: replace(c, evaluation=replace(c.evaluation, timeout_s=9.0)), {"evaluate"}),
+    "time of a comparison of rollouts": (lambda c: replace(c, rollouts=replace(c.rollouts, timeout_s=9.0)), VERIFIED),
+    "reading of a rollout's answer": (lambda c: replace(c, rollouts=replace(c.rollouts, extraction="boxed")), VERIFIED),
     "resources": (lambda c: replace(c, cluster=replace(c.cluster, train=Resources(gpus="8", time="9:00:00"))), set()),
     "checkpoints": (lambda c: replace(c, trainer=replace(c.trainer, checkpoint_minutes=1.0)), set()),
     "zero": (lambda c: replace(c, zero=replace(c.zero, stage=3)), set()),
@@ -87,7 +98,7 @@ CHANGES = {
     "perplexity": (lambda c: replace(c, perplexity=replace(c.perplexity, rank_cap=50)), {"perplexity"}),
     "cleaning": (
         lambda c: replace(c, source=replace(c.source, cleaning="none")),
-        {"candidates", "aligned", "stream", "reward", "perplexity", "train", "evaluate"},
+        {"candidates", "aligned", "stream", "reward", "perplexity", "train", "responses", "evaluate"},
     ),
     "judge of slm_rft": (lambda c: replace(c, judge=replace(c.judge, model="other")), set()),
 }
@@ -161,7 +172,7 @@ def test_world_size_is_in_the_key_only_where_the_normalisation_depends_on_it():
         return replace(one, trainer=trainer, cluster=replace(one.cluster, train=Resources(tasks=tasks)))
 
     assert changed(with_tasks("global", 1), with_tasks("global", 2)) == set()
-    assert changed(with_tasks("micro_batch", 1), with_tasks("micro_batch", 2)) == {"train", "evaluate"}
+    assert changed(with_tasks("micro_batch", 1), with_tasks("micro_batch", 2)) == {"train", "responses", "evaluate"}
 
 
 def test_labels_tell_cells_apart():

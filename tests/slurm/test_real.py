@@ -48,7 +48,9 @@ def curve(folder: Path, name: str) -> list[dict]:
 
 def upstream(whole: Path, folder: Path) -> None:
     """A store with everything that a training needs."""
-    shutil.copytree(whole / "store", folder / "store", ignore=shutil.ignore_patterns("train", "evaluate", "studies", "queue", "shared"))
+    shutil.copytree(
+        whole / "store", folder / "store", ignore=shutil.ignore_patterns("train", "responses", "evaluate", "studies", "queue", "shared")
+    )
 
 
 @pytest.fixture(scope="module")

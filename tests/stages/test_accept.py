@@ -7,9 +7,9 @@ import pytest
 from qup.config.schema import Refinement
 from qup.config.views import AcceptView
 from qup.errors import InputError
-from qup.records import CANDIDATES, ROLLOUTS, SCORES, SOLVABLE, TOTALS
+from qup.records import CANDIDATES, SCORES, SOLVABLE, TOTALS
 from qup.stages import accept
-from tests.helpers.artifacts import CANDIDATE, artifact, context, publish, rows
+from tests.helpers.artifacts import CANDIDATE, artifact, context, judged, publish, rows
 
 IDS = ["a", "b", "c", "d"]
 
@@ -49,12 +49,8 @@ def inputs(tmp_path):
             "solvable",
             solvable=rows(SOLVABLE, [{"problem_id": name} for name in IDS], n_samples=3, n_correct=1, n_eligible=1, kept=2),
         ),
-        "rollouts": artifact(
-            tmp_path,
-            "rollouts",
-            rollouts=rows(
-                ROLLOUTS, rollouts, token_ids=[], logprob_T=[], finish="stop", extracted="1", verdict="equal", correct=True, eligible=True
-            ),
+        **judged(
+            tmp_path, rollouts, token_ids=[], logprob_T=[], finish="stop", extracted="1", verdict="equal", correct=True, eligible=True
         ),
         "nll.native": artifact(
             tmp_path, "perplexity", "native", totals=rows(TOTALS, native, pool="", n_prompt=1, n_tokens=4, n_chars=5, rank=9)

@@ -14,9 +14,9 @@ from qup.config.views import CandidatesView
 from qup.draws import choose
 from qup.errors import InputError
 from qup.oracle import Answer
-from qup.records import CANDIDATES, PROBLEMS, ROLLOUTS, SOLVABLE, TOTALS
+from qup.records import CANDIDATES, PROBLEMS, SOLVABLE, TOTALS
 from qup.stages import candidates
-from tests.helpers.artifacts import artifact, context, rows, run_sharded
+from tests.helpers.artifacts import artifact, context, judged, rows, run_sharded
 from tests.helpers.tiny import make_tiny
 
 IDS = [f"p{index}" for index in range(9)]
@@ -85,9 +85,7 @@ def inputs(tmp_path):
             solvable.append({"problem_id": name, "n_eligible": 2, "kept": good[choose(3, name, 2)]})
     return {
         "problems": artifact(tmp_path, "problems", problems=rows(PROBLEMS, problems)),
-        "rollouts": artifact(
-            tmp_path, "rollouts", rollouts=rows(ROLLOUTS, rollouts, token_ids=[], logprob_T=[], finish="stop", extracted="x")
-        ),
+        **judged(tmp_path, rollouts, token_ids=[], logprob_T=[], finish="stop", extracted="x"),
         "solvable": artifact(tmp_path, "solvable", solvable=rows(SOLVABLE, solvable, n_samples=N, n_correct=2)),
     }
 

@@ -1,4 +1,4 @@
-"""The evaluation stage: figures against a second way of counting, dev problems kept apart, results others read."""
+"""Responses to the benchmarks and their evaluation: figures against a second way of counting, dev problems kept apart, results others read."""
 
 import json
 from collections import Counter
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from qup.config.schema import Benchmark, Evaluation, Model, Sampling
-from qup.config.views import EvaluateView
+from qup.config.views import EvaluateView, ResponsesView
 from qup.errors import InputError, Interrupted
 from qup.generation.utility import figures, harness_results, totals, vote
-from qup.records import RESPONSES
-from qup.stages import evaluate
+from qup.records import EVALUATED, RESPONSES
+from qup.stages import evaluate, responses
 from tests.helpers.artifacts import context, publish, rows, run_sharded
 from tests.helpers.tiny import make_tiny
 
@@ -31,16 +31,23 @@ def view(folder, tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     benchmarks = {name: Benchmark(path=str(tmp_path / f"{name}.jsonl"), extraction="last_number") for name in ("alpha", "beta")}
     sampling = Sampling(n=K, max_new_tokens=20, min_new_tokens=8, seed=5, rows=8, shard_size=4)
-    return EvaluateView(
+    return ResponsesView(
         Model(path=str(folder), template="tokenizer"), Evaluation(sampling=sampling, benchmarks=benchmarks, dev={"alpha": 2})
     )
 
 
-def run(root, view, inputs=None, name="ctx", **settings):
-    return run_sharded(evaluate, view, inputs or {}, context(root, name, **settings), "evaluate")
+def draw(root, view, inputs=None, name="ctx", **settings):
+    return run_sharded(responses, view, inputs or {}, context(root, name, **settings), "responses")
 
 
-def responses(correct_PS, answers_PS=None, benchmark="b"):
+def run(root, view, inputs=None, name="ctx", drawn=None):
+    """The evaluation of what the view has drawn."""
+    drawn = drawn or draw(root, view, inputs, f"{name}-drawn")
+    ctx = context(root, name)
+    return publish(ctx.out, "evaluate", evaluate.run(EvaluateView(view.evaluation), {"responses": drawn}, ctx))
+
+
+def judged(correct_PS, answers_PS=None, benchmark="b"):
     entries = [
         {
             "benchmark": benchmark,
@@ -52,12 +59,16 @@ def responses(correct_PS, answers_PS=None, benchmark="b"):
         for p, row in enumerate(correct_PS)
         for s, right in enumerate(row)
     ]
-    return rows(RESPONSES, entries, dev=False, text="t", n_tokens=10, finish="stop", verdict="equal")
+    return rows(EVALUATED, entries, dev=False, n_tokens=10, finish="stop", verdict="equal")
 
 
 def test_every_response_is_a_row_in_the_benchmarks_order(tmp_path, view):
-    table = run(tmp_path, view).table("responses")
+    drawn = draw(tmp_path, view)
+    table = drawn.table("responses")
     assert table.schema.equals(RESPONSES)
+    made = run(tmp_path, view, name="judged", drawn=drawn).table("verdicts")
+    assert made.schema.equals(EVALUATED)
+    assert all(made[name].equals(table[name]) for name in RESPONSES.names if name != "text")
     wanted = [("alpha", str(p), p < 2, s) for p in range(5) for s in range(K)] + [
         ("beta", str(p), False, s) for p in range(4) for s in range(K)
     ]
@@ -66,7 +77,7 @@ def test_every_response_is_a_row_in_the_benchmarks_order(tmp_path, view):
 
 def test_dev_problems_count_in_dev_alone(tmp_path, view):
     made = run(tmp_path, view)
-    metrics, table = made.metrics, made.table("responses").to_pylist()
+    metrics, table = made.metrics, made.table("verdicts").to_pylist()
     json.dumps(metrics)
     assert {name: found["n"] for name, found in metrics["benchmarks"].items()} == {"alpha": 3, "beta": 4}
     assert {name: found["n"] for name, found in metrics["dev"].items()} == {"alpha": 2}
@@ -83,7 +94,7 @@ def test_dev_problems_count_in_dev_alone(tmp_path, view):
 
 def test_the_figures_of_a_known_matrix():
     answers = [["1", "1", "0"], ["0", "0", "1"], ["0", "", "0"], ["1", "0", "1.0"]]
-    found = figures(responses([[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 1]], answers))
+    found = figures(judged([[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 1]], answers))
     assert found["avg"] == pytest.approx(100 * 5 / 12)
     assert found["pass_at_k"] == 75
     assert found["maj_at_k"] == 50
@@ -106,20 +117,34 @@ def test_problems_of_the_same_id_in_two_benchmarks_get_other_random_numbers(tmp_
             view.evaluation, dev={}, benchmarks={name: replace(view.evaluation.benchmarks["alpha"], limit=3) for name in ("alpha", "other")}
         ),
     )
-    table = run(tmp_path, same).table("responses").to_pylist()
+    table = draw(tmp_path, same).table("responses").to_pylist()
     texts = {name: [row["text"] for row in table if row["benchmark"] == name] for name in ("alpha", "other")}
     assert texts["alpha"] != texts["other"]
 
 
 def test_shards_and_kills_change_no_byte(tmp_path, view):
-    whole = run(tmp_path, view, name="whole")
+    whole = draw(tmp_path, view, name="whole")
     ctx = context(tmp_path, "cut", stopping=lambda: ctx.has_shard(0))
     with pytest.raises(Interrupted):
-        evaluate.shard(view, {}, ctx, [0, 1, 2])
-    resumed = run(tmp_path, view, name="cut")
-    for name in ("responses.parquet", "results.json"):
-        assert resumed.file(name).read_bytes() == whole.file(name).read_bytes()
+        responses.shard(view, {}, ctx, [0, 1, 2])
+    resumed = draw(tmp_path, view, name="cut")
+    assert resumed.file("responses.parquet").read_bytes() == whole.file("responses.parquet").read_bytes()
     assert resumed.metrics == whole.metrics
+
+
+def test_other_reading_of_the_answers_is_of_the_same_responses(tmp_path, view):
+    drawn = draw(tmp_path, view)
+    boxed = {name: replace(benchmark, extraction="boxed") for name, benchmark in view.evaluation.benchmarks.items()}
+    other = run(tmp_path, replace(view, evaluation=replace(view.evaluation, benchmarks=boxed)), name="boxed", drawn=drawn)
+    assert set(other.table("verdicts")["verdict"].to_pylist()) == {"no_answer"}
+    assert other.metrics["verdicts"] == {"no_answer": 9 * K}
+    assert set(run(tmp_path, view, name="last", drawn=drawn).table("verdicts")["verdict"].to_pylist()) != {"no_answer"}
+
+
+def test_responses_to_other_problems_are_refused(tmp_path, view):
+    fewer = {"alpha": replace(view.evaluation.benchmarks["alpha"], limit=3), "beta": view.evaluation.benchmarks["beta"]}
+    with pytest.raises(InputError, match=r"alpha/3, which is not among the benchmarks' problems"):
+        run(tmp_path, replace(view, evaluation=replace(view.evaluation, benchmarks=fewer)), name="other", drawn=draw(tmp_path, view))
 
 
 def test_results_are_laid_out_as_the_harness_does(tmp_path, view):
@@ -134,7 +159,7 @@ def test_results_are_laid_out_as_the_harness_does(tmp_path, view):
 
 
 def test_a_single_problem_has_no_standard_error():
-    found = figures(responses([[1, 0]]))
+    found = figures(judged([[1, 0]]))
     assert found["stderr"] is None
     assert harness_results({"b": found}, {}, {})["results"]["b"]["acc_stderr,none"] == "N/A"
     assert totals({}) == (None, None)
@@ -142,7 +167,7 @@ def test_a_single_problem_has_no_standard_error():
 
 def test_greedy_evaluation_gives_the_same_response_k_times(tmp_path, view):
     greedy = replace(view, evaluation=replace(view.evaluation, sampling=replace(view.evaluation.sampling, temperature=0.0)))
-    texts = Counter((row["benchmark"], row["problem_id"], row["text"]) for row in run(tmp_path, greedy).table("responses").to_pylist())
+    texts = Counter((row["benchmark"], row["problem_id"], row["text"]) for row in draw(tmp_path, greedy).table("responses").to_pylist())
     assert set(texts.values()) == {K}
 
 
@@ -150,9 +175,9 @@ def test_trained_weights_come_before_all_and_kept_ones_by_their_share(tmp_path, 
     made = {seed: make_tiny(tmp_path / "train-a" / name, seed=seed) for seed, name in ((3, "model"), (4, "model-0.5"))}
     inputs = {"train": publish(tmp_path / "train-a", "train")}
     for at, seed in ((1.0, 3), (0.5, 4)):
-        assert evaluate.weights(replace(view, at=at), inputs) == made[seed]
-    trained = run(tmp_path, replace(view, at=0.5), inputs, "a").table("responses")
-    by_path = run(tmp_path, replace(view, model=replace(view.model, path=str(made[4]))), name="b").table("responses")
+        assert responses.weights(replace(view, at=at), inputs) == made[seed]
+    trained = draw(tmp_path, replace(view, at=0.5), inputs, "a").table("responses")
+    by_path = draw(tmp_path, replace(view, model=replace(view.model, path=str(made[4]))), name="b").table("responses")
     assert trained.equals(by_path)
 
 
@@ -164,11 +189,11 @@ def test_a_benchmark_all_kept_apart_is_no_part_of_the_total(tmp_path, view):
 
 def test_faults_of_the_settings_are_named(tmp_path, view):
     with pytest.raises(InputError, match=r"evaluation.dev.gamma: there is no such benchmark; there are alpha, beta"):
-        evaluate.plan(replace(view, evaluation=replace(view.evaluation, dev={"gamma": 1})), {}, context(tmp_path))
+        responses.plan(replace(view, evaluation=replace(view.evaluation, dev={"gamma": 1})), {}, context(tmp_path))
     with pytest.raises(InputError, match="name at least one"):
-        evaluate.plan(replace(view, evaluation=replace(view.evaluation, benchmarks={}, dev={})), {}, context(tmp_path))
+        responses.plan(replace(view, evaluation=replace(view.evaluation, benchmarks={}, dev={})), {}, context(tmp_path))
     broken = replace(view.evaluation.benchmarks["alpha"], answer="gold")
     with pytest.raises(InputError, match="no such column"):
-        evaluate.plan(replace(view, evaluation=replace(view.evaluation, benchmarks={"alpha": broken})), {}, context(tmp_path))
+        responses.plan(replace(view, evaluation=replace(view.evaluation, benchmarks={"alpha": broken})), {}, context(tmp_path))
     with pytest.raises(InputError, match=r"alpha/0 \(leaves"):
-        evaluate.shard(replace(view, model=replace(view.model, context=12)), {}, context(tmp_path), [0])
+        responses.shard(replace(view, model=replace(view.model, context=12)), {}, context(tmp_path), [0])

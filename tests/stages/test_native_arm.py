@@ -9,9 +9,9 @@ from qup.config.schema import Alignment, Model, Oracle, Perplexity, Refinement, 
 from qup.config.views import AlignedView, CandidatesView, PerplexityView, SolvableView, StreamView
 from qup.generation import Student, clamp, sample
 from qup.models import load_model
-from qup.records import PROBLEMS, ROLLOUTS
+from qup.records import PROBLEMS
 from qup.stages import aligned, candidates, perplexity, solvable, stream
-from tests.helpers.artifacts import artifact, context, publish, rows, run_sharded
+from tests.helpers.artifacts import artifact, context, judged, publish, rows, run_sharded
 from tests.helpers.tiny import make_tiny
 
 SEED, N = 11, 4
@@ -47,7 +47,7 @@ def arm(tmp_path_factory):
             "problems",
             problems=rows(PROBLEMS, [{"problem_id": n, "question": q} for n, q in zip(names, questions)], answer="", solution=""),
         ),
-        "rollouts": artifact(root, "rollouts", rollouts=rows(ROLLOUTS, entries, extracted="", correct=True, verdict="equal")),
+        **judged(root, entries, extracted="", correct=True, verdict="equal"),
     }
 
     def run(module, view, name, given):

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from qup.config.schema import Model, Rollouts, Sampling
-from qup.config.views import RolloutsView
+from qup.config.schema import Model, Sampling
+from qup.config.views import RolloutsView, VerdictsView
 from qup.errors import InputError, Interrupted
 from qup.models import encode_prompt, encode_response, load_model, load_tokenizer, train_stop_id
-from qup.records import PROBLEMS, ROLLOUTS
+from qup.records import PROBLEMS, ROLLOUTS, VERDICTS
 from qup.scoring.nll import Encoded, NllScorer
-from qup.stages import rollouts
+from qup.stages import rollouts, verdicts
 from tests.helpers.artifacts import artifact, context, publish, rows, run_sharded
 from tests.helpers.tiny import make_tiny
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def view(folder):
     sampling = Sampling(n=N, max_new_tokens=30, min_new_tokens=8, seed=5, rows=8, shard_size=3)
-    return RolloutsView(Model(path=str(folder), template="tokenizer"), Rollouts(sampling=sampling, extraction="last_number"))
+    return RolloutsView(Model(path=str(folder), template="tokenizer"), sampling)
 
 
 @pytest.fixture
@@ -48,18 +48,22 @@ def problems(root, golds, name="a"):
 @pytest.fixture
 def lucky(tmp_path, view, inputs):
     """The same problems with gold answers that some samples give: draws do not depend on them."""
-    table = run(tmp_path, view, inputs, "first").table("rollouts").to_pylist()
+    table = judge(tmp_path, inputs | {"rollouts": run(tmp_path, view, inputs, "first")}, "first-judged").table("verdicts").to_pylist()
     return problems(
         tmp_path, [next((row["extracted"] for row in table[N * p : N * p + N] if row["extracted"]), "1000") for p in range(P)], "lucky"
     )
 
 
 def with_sampling(view, **changes):
-    return replace(view, rollouts=replace(view.rollouts, sampling=replace(view.rollouts.sampling, **changes)))
+    return replace(view, sampling=replace(view.sampling, **changes))
 
 
 def run(root, view, inputs, name="ctx", **settings):
     return run_sharded(rollouts, view, inputs, context(root, name, **settings), "rollouts")
+
+
+def judge(root, inputs, name="judged", extraction="last_number", timeout_s=5.0):
+    return run_sharded(verdicts, VerdictsView(extraction, timeout_s), inputs, context(root, name), "verdicts")
 
 
 def test_rows_stand_in_the_problems_order_with_every_sample(tmp_path, view, lucky):
@@ -70,8 +74,25 @@ def test_rows_stand_in_the_problems_order_with_every_sample(tmp_path, view, luck
     for row in table.to_pylist():
         assert len(row["token_ids"]) == len(row["logprob_T"])
         assert (row["finish"] == "stop") == (row["token_ids"][-1] in (2, 6))
-        assert row["eligible"] == (row["correct"] and row["finish"] == "stop" and bool(row["text"].strip()))
+
+
+def test_verdicts_stand_in_the_rollouts_order(tmp_path, view, lucky, monkeypatch):
+    drawn = run(tmp_path, view, lucky)
+    whole = judge(tmp_path, lucky | {"rollouts": drawn}, "whole").table("verdicts")
+    monkeypatch.setattr(verdicts, "SHARD", 3)
+    table = judge(tmp_path, lucky | {"rollouts": drawn}).table("verdicts")
+    assert table.schema.equals(VERDICTS)
+    assert table.equals(whole)
+    for row, response in zip(table.to_pylist(), drawn.table("rollouts").to_pylist(), strict=True):
+        assert (row["problem_id"], row["sample"]) == (response["problem_id"], response["sample"])
+        assert row["eligible"] == (row["correct"] and response["finish"] == "stop" and bool(response["text"].strip()))
         assert row["correct"] == (row["verdict"] in ("equal", "symbolic"))
+
+
+def test_other_reading_of_the_answers_is_of_the_same_rollouts(tmp_path, view, lucky):
+    drawn = lucky | {"rollouts": run(tmp_path, view, lucky)}
+    assert judge(tmp_path, drawn).metrics["correct"] > 0
+    assert judge(tmp_path, drawn, "boxed", "boxed").metrics["no_answer"] >= P * N - 1
 
 
 def test_the_recorded_log_probabilities_are_those_that_perplexity_finds(tmp_path, view, inputs):
@@ -94,7 +115,9 @@ def test_the_recorded_log_probabilities_are_those_that_perplexity_finds(tmp_path
 
 def test_counts_agree_with_the_table(tmp_path, view, lucky):
     made = run(tmp_path, view, lucky)
-    table, metrics = made.table("rollouts").to_pylist(), made.metrics
+    judged = judge(tmp_path, lucky | {"rollouts": made})
+    table = [one | other for one, other in zip(made.table("rollouts").to_pylist(), judged.table("verdicts").to_pylist(), strict=True)]
+    metrics = made.metrics | judged.metrics
     json.dumps(metrics)
     assert metrics["n_problems"] == P
     assert metrics["n_samples"] == P * N
@@ -196,4 +219,4 @@ def test_all_settings_of_sampling_are_told(view):
 def rollouts_facts(view):
     from qup.generation.responses import sampling_facts
 
-    return sampling_facts(view.rollouts.sampling)
+    return sampling_facts(view.sampling)

@@ -7,9 +7,9 @@ import pytest
 from qup.config.views import SolvableView
 from qup.draws import choose
 from qup.errors import InputError
-from qup.records import PROBLEMS, ROLLOUTS
+from qup.records import PROBLEMS
 from qup.stages import solvable
-from tests.helpers.artifacts import artifact, context, publish, rows
+from tests.helpers.artifacts import artifact, context, judged, publish, rows
 
 VERDICTS = {
     # problem: one letter a sample; r right, c right but cut off, w wrong
@@ -34,9 +34,9 @@ def inputs(root, verdicts=VERDICTS, metrics=None, order=None):
         for name, letters in verdicts.items()
         for sample, letter in enumerate(letters)
     ]
-    table = rows(ROLLOUTS, sampled, text="t", token_ids=[1], logprob_T=[0.0], extracted="1", verdict="equal")
-    drawn = artifact(root, "rollouts", rollouts=table)
-    return {"problems": artifact(root, "problems", problems=problems), "rollouts": publish(drawn.path, "rollouts", metrics)}
+    given = judged(root, sampled, text="t", token_ids=[1], logprob_T=[0.0], extracted="1", verdict="equal")
+    given["verdicts"] = publish(given["verdicts"].path, "verdicts", metrics)
+    return given | {"problems": artifact(root, "problems", problems=problems)}
 
 
 def run(root, given, seed=1):
@@ -93,7 +93,7 @@ def test_it_is_the_trace_that_random_selection_takes_from_the_students_pool(tmp_
 
 
 def test_no_solvable_problem_is_an_error_with_numbers_and_advice(tmp_path):
-    told = {"no_answer": 7, "truncated": 6, "correct_cut_off": 2, "timeouts": 0}
+    told = {"no_answer": 7, "truncated": 6, "correct_cut_off": 2, "undecided": 1, "timeouts": 0}
     with pytest.raises(
         InputError, match=r"of 8 rollouts to 2 problems 2 are correct.*7 without an answer, 6 cut off.*max_new_tokens.*extraction.*easier"
     ) as caught:

@@ -64,8 +64,8 @@ class Outcome:
 
 
 def load_outcome(shelf: Shelf, artifact: Artifact) -> Outcome | None:
-    """The outcome of an `evaluate` artifact; None where its responses cannot be read."""
-    table = shelf.table(artifact, "responses", COLUMNS)
+    """The outcome of an `evaluate` artifact; None where its verdicts cannot be read."""
+    table = shelf.table(artifact, "verdicts", COLUMNS)
     if table is None or table.num_rows == 0:
         return None
     name_N, names = _codes(table["benchmark"])

@@ -196,7 +196,7 @@ def _added(found: Iterable[Loss]) -> list[Loss]:
 
 
 def _place(run: Run, kind: str, name: str) -> str:
-    if kind in ("problems", "student", "rollouts", "solvable", "aligned", "ranking"):
+    if kind in ("problems", "student", "rollouts", "verdicts", "solvable", "aligned", "ranking"):
         return f"{kind} of {run.student}"
     if kind in ("candidates", "accept"):
         return f"candidates {name}.{run.arm.refinement} of {run.student}"
@@ -213,9 +213,12 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
         case "rollouts":
             return [
                 loss("rollouts cut at the length limit", "truncated", "n_samples"),
-                loss("right rollouts among these (in no stream)", "correct_cut_off", "n_samples"),
                 loss("empty rollouts", "empty", "n_samples"),
                 loss(CLAMPED, "clamped", "n_problems"),
+            ]
+        case "verdicts":
+            return [
+                loss("right rollouts cut at the length limit (in no stream)", "correct_cut_off", "n_samples"),
                 loss("rollouts without a readable answer", "no_answer", "n_samples"),
                 loss("symbolic comparisons that ran out of time (counted wrong)", "timeouts", "n_samples"),
                 loss(UNDECIDED, "undecided", "n_samples"),

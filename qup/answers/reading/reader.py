@@ -216,11 +216,15 @@ def _single(items: tuple[Item, ...], depth: int) -> Shape:
         return numeral
     if (found := _sequence(items, depth)) is not None:
         return found
+    if len(items) == 2 and isinstance(items[0], Token) and re.fullmatch("[ABDEHIJKL-OQ-Z]", items[0].text) and _is_point(items[1]):
+        return Relation((Text(items[0].text), _read(items[1:], depth + 1)), ("=",), (items[0].text, literal(items[1:])))
     if (matrix := _matrix(items)) is not None:
         return matrix
     if (ratio := _ratio(items)) is not None:
         return ratio
-    if re.fullmatch(r"[A-Z]{2,}'*|[A-Z]'*(?:[A-Z]'*)+", text) and all(not item.spaced for item in items[1:]):
+    if re.fullmatch(r"(?:\\(?:triangle|square|odot))?[A-Z]{2,}'*|[A-Z]'*(?:[A-Z]'*)+", text) and not any(
+        item.spaced for item in items[1 + (isinstance(items[0], Token) and items[0].kind == "command") :]
+    ):
         return Text(text)
     if (choice := _CHOICE.fullmatch(text)) and (len(text) > 1 or isinstance(items[0], Token)):
         return Quantity(("sym", choice[1])) if choice[1] not in "ei" else Text(text)
@@ -230,6 +234,10 @@ def _single(items: tuple[Item, ...], depth: int) -> Shape:
 
 
 _BASES = {"two": 2, "three": 3, "eight": 8, "ten": 10, "sixteen": 16}
+
+
+def _is_point(item: Item) -> bool:
+    return isinstance(item, Group) and item.opening == "(" and "," in literal(item.items)
 
 
 def _based(items: tuple[Item, ...]) -> Based | None:
@@ -264,7 +272,7 @@ def _sequence(items: tuple[Item, ...], depth: int) -> Shape | None:
     inner = _read(group.items, depth + 1)
     if opening == "{":
         return inner
-    if isinstance(inner, Sequence) and not inner.opening and inner.joint in (",", "and"):
+    if isinstance(inner, Sequence) and not inner.opening and inner.joint in (",", ";", "and"):
         return Sequence(inner.parts, opening, closing)
     if opening == "(" and closing == ")":
         return inner

@@ -131,7 +131,7 @@ def read_unit(text: str, *, spaced: bool, quoted: bool) -> Unit | None:
                 size *= _raise(powers, last, _POWERS[name.lower()] - 1)
                 continue
             single = singular(name)
-            if len(name) == 1 and not quoted and not (spaced and name in ALONE and (not words or "per" in words)):
+            if len(name) == 1 and not quoted and not ((spaced or ahead > 1) and name in ALONE and (not words or "per" in words)):
                 return None
             if NO_UNIT.fullmatch(single.lower()) or NO_UNIT.fullmatch(name.lower()):
                 return None

@@ -37,12 +37,14 @@ def unwrapped(text: str) -> str:
     while box := _BOXED.match(text):
         text = last_box(text) or "" if text.endswith("}") and text.count("\\boxed") == 1 else text[box.end() :]
     whole = _QUOTED.fullmatch(text)
-    while whole:
+    while whole and not (text.startswith(("\\mathbf", "\\boldsymbol")) and whole[1] in ("i", "j", "k")):
         text = whole[1].strip()
         whole = _QUOTED.fullmatch(text)
     text = _QUOTED.sub(off, text)
     text = _COMBINATIONS.sub(lambda m: f"\\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}", text)
-    text = re.sub(r"^(?:=|\\approx|\\therefore|\\Rightarrow|\\implies|~|:) ?", "", text.strip()).strip()
+    text = re.sub(r"^(?:=|\\approx|\\sim|\\therefore|\\Rightarrow|\\implies|~|:) ?", "", text.strip()).strip()
+    text = re.sub(r"^(?:[Nn]egative|[Mm]inus) (?=[0-9\\])", "-", text)
+    text = re.sub(r"\{(\\(?:text|mathrm) ?\{[^{}]*\})\}", r"\1", text)
     text = re.sub(r"[,;:]$", "", text).strip()
     while re.fullmatch(r"\{[^{}]*\}", text):
         text = text[1:-1].strip()

@@ -39,7 +39,9 @@ def _valued(relation: Relation, other: Shape, from_answer: bool, same: Same) -> 
     """A value against name = … = value, or value ≈ decimal: any of the sides that are values."""
     if "~" in relation.signs:
         last = relation.signs.index("~")
-        exact = [relation.sides[last]] if not labels(relation.names[last], other) else []
+        side = relation.sides[last]
+        constant = isinstance(side, Quantity) and number_value(side.node) is not None
+        exact = [side] if constant or not labels(relation.names[last], other) else []
         return either([same(side, other) if from_answer else same(other, side) for side in (*exact, relation.sides[-1])])
     if relation.signs[-1] == "==":
         return same(relation.sides[-1], other)

@@ -1,0 +1,97 @@
+"""The answers of rollouts, read and compared with the gold ones: all that is redone after a change of extraction or of the verifier."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qup.answers import CORRECT, VERDICTS, Verifier, extract
+from qup.config.views import VerdictsView
+from qup.errors import InputError
+from qup.pipeline.context import Context
+from qup.records import VERDICTS as TABLE
+from qup.store import Artifact, rows
+from qup.store.rows import TableWriter
+
+Inputs = Mapping[str, Artifact]
+SHARD = 2048
+"""Problems a shard."""
+
+
+def plan(view: VerdictsView, inputs: Inputs, ctx: Context) -> int:
+    """Number of shards of SHARD problems."""
+    return -(-inputs["problems"].table("problems", ["problem_id"]).num_rows // SHARD)
+
+
+def shard(view: VerdictsView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
+    """Reads and compares the answers of some shards. Raises InputError where a rollout is of no problem."""
+    problems = inputs["problems"].table("problems", ["problem_id", "answer"])
+    owner_N = rows.positions(inputs["rollouts"].table("rollouts", ["problem_id"])["problem_id"], problems["problem_id"])
+    if (owner_N < 0).any():
+        stray = inputs["rollouts"].table("rollouts", ["problem_id"])["problem_id"][int(np.flatnonzero(owner_N < 0)[0])].as_py()
+        raise InputError(f"the rollouts hold problem {stray!r}, which is not among the problems")
+    golds = problems["answer"].to_pylist()
+    groups = [np.flatnonzero(owner_N // SHARD == index) for index in sorted(indices)]
+    columns = ["problem_id", "sample", "text", "finish"]
+    with Verifier(view.timeout_s) as verifier:
+        for index, group, table in zip(sorted(indices), groups, rows.pieces(inputs["rollouts"], "rollouts", groups, columns), strict=True):
+            ctx.check()
+            ctx.save_shard(index, _judged(view, table, [golds[owner] for owner in owner_N[group]], verifier))
+            ctx.progress(min((index + 1) * SHARD, len(golds)), len(golds), "problems")
+
+
+def merge(view: VerdictsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
+    """Writes `verdicts`; returns how many there are of each, the accuracy and the histogram of correct-of-n."""
+    counts, per_problem = Counter[str](), Counter[str]()
+    with TableWriter(ctx.out, "verdicts", TABLE) as writer:
+        for index in range(plan(view, inputs, ctx)):
+            table = ctx.load_shard(index)
+            writer.write(table.select(TABLE.names))
+            counts.update(_counts(table))
+            per_problem.update(dict(zip(*(column.to_pylist() for column in _correct(table)), strict=True)))
+    samples = max(counts["n_samples"], 1)
+    most = -(-counts["n_samples"] // max(len(per_problem), 1))
+    return {
+        **counts,
+        "n_problems": len(per_problem),
+        "accuracy": 100 * counts["correct"] / samples,
+        "correct_of_n": np.bincount(list(per_problem.values()), minlength=most + 1).tolist(),
+    }
+
+
+def _judged(view: VerdictsView, table: pa.Table, golds: Sequence[str], verifier: Verifier) -> pa.Table:
+    texts, finishes = table["text"].to_pylist(), table["finish"].to_pylist()
+    extracted = [extract(text, view.extraction) for text in texts]
+    verdicts = verifier.verdicts(list(zip(extracted, golds, strict=True)))
+    correct = [verdict in CORRECT for verdict in verdicts]
+    eligible = [right and finish == "stop" and bool(text.strip()) for right, finish, text in zip(correct, finishes, texts, strict=True)]
+    made = {"extracted": extracted, "correct": correct, "verdict": verdicts, "eligible": eligible}
+    for name, values in made.items():
+        table = table.append_column(TABLE.field(name), pa.array(values, TABLE.field(name).type))
+    return table.drop_columns(["text"])
+
+
+def _correct(table: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    found = table.group_by("problem_id", use_threads=False).aggregate([("correct", "sum")])
+    return found["problem_id"], found["correct_sum"]
+
+
+def _counts(table: pa.Table) -> dict[str, int]:
+    def total(mask: Any) -> int:
+        return int(pc.sum(mask).as_py() or 0)
+
+    cut = pc.equal(table["finish"], "length")
+    named = {verdict: total(pc.equal(table["verdict"], verdict)) for verdict in VERDICTS}
+    return {
+        "n_samples": table.num_rows,
+        "truncated": total(cut),
+        "correct": total(table["correct"]),
+        "eligible": total(table["eligible"]),
+        "correct_cut_off": total(pc.and_(cut, table["correct"])),
+        **{("timeouts" if verdict == "timeout" else verdict): count for verdict, count in named.items()},
+    }
