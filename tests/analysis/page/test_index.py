@@ -56,3 +56,12 @@ def test_a_report_of_nothing_says_what_to_name(studies, capsys) -> None:
         main(["--dir", str(studies), "report"])
     assert ended.value.code == 1
     assert "--index" in capsys.readouterr().err
+
+
+def test_reports_written_elsewhere_are_found_beside_the_index(studies, tmp_path) -> None:
+    """As with --out, for stores that one may only read."""
+    (tmp_path / "waiting").mkdir()
+    for name in ("summary.json", "report.html"):
+        (tmp_path / "waiting" / name).write_bytes((studies / "done" / "report" / name).read_bytes())
+    text = write_index([studies / "waiting"], tmp_path / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'href="([^"]+)"', text) == ["waiting/report.html"]
