@@ -53,7 +53,13 @@ def _picture(one: Judgement) -> Picture | None:
         f"Measures of one pass cost the same and are drawn side by side; open squares are rewards.{claim}"
     )
     return Picture(
-        slug("judged", one.student, one.setting), "judged", one.student, caption, f"Regret against cost for {place}: {words}.", figure
+        slug("judged", one.student, one.setting),
+        "judged",
+        one.student,
+        caption,
+        f"Regret against cost for {place}: {words}.",
+        figure,
+        "judged",
     )
 
 
