@@ -205,13 +205,13 @@ class Overlay:
         path = self.control / "bin" / f".{command}.calls"
         return path.read_text().splitlines() if path.exists() else []
 
-    def launch(self, cells: list[Any], where: str = "local", timeout: float = 120) -> tuple[int, str]:
+    def launch(self, cells: list[Any], where: str = "local", timeout: float = 300) -> tuple[int, str]:
         """Exit status and output of a launch."""
         process = self.popen(cells, where)
         out, _ = process.communicate(timeout=timeout)
         return process.returncode, out
 
-    def qup(self, *args: str, timeout: float = 120) -> tuple[int, str]:
+    def qup(self, *args: str, timeout: float = 300) -> tuple[int, str]:
         """The console command."""
         done = subprocess.run(
             [sys.executable, "-m", "qup", *args], cwd=self.work, env=self.environment(), capture_output=True, text=True, timeout=timeout

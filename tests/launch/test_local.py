@@ -443,14 +443,14 @@ def test_a_killed_launch_leaves_stages_that_status_calls_lost_and_wait_does_not_
     assert {stage["stage"]: stage["state"] for stage in json.loads(out)["cells"][0]["stages"]}["evaluate"] == "waiting"
     process.kill()
     process.communicate()
-    status, out = overlay.qup("wait", "test", timeout=60)
+    status, out = overlay.qup("wait", "test", timeout=120)
     assert status == 1, out
     status, out = overlay.qup("status", "test")
     assert "whoever was to start it is gone" in out
     overlay.go("train")
     status, out = overlay.qup("retry", "test")
     assert status == 0, out
-    assert overlay.qup("wait", "test", timeout=60)[0] == 0
+    assert overlay.qup("wait", "test", timeout=120)[0] == 0
 
 
 def test_a_stage_killed_before_it_said_anything_is_told_as_such(overlay):

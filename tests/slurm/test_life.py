@@ -79,7 +79,7 @@ def test_the_queue_outlives_a_controller_restart(overlay, slurm):
     assert "could not be asked" in out or "queue" in out
     slurm.start_controller()
     overlay.go("rollouts")
-    assert overlay.qup("wait", "test", timeout=150)[0] == 0
+    assert overlay.qup("wait", "test", timeout=300)[0] == 0
 
 
 def test_the_log_of_a_stage_is_found_by_cell_and_kind(overlay, slurm):
@@ -135,10 +135,10 @@ def test_a_node_crash_is_survived_and_arrays_stay_below_the_limit(own_cluster, t
         120,
     )
     own_cluster.start_node(node)
-    status, _ = overlay.qup("wait", "test", timeout=200)
+    status, _ = overlay.qup("wait", "test", timeout=300)
     if status:
         assert overlay.qup("retry", "test")[0] == 0
-        assert overlay.qup("wait", "test", timeout=200)[0] == 0
+        assert overlay.qup("wait", "test", timeout=300)[0] == 0
 
 
 def test_ctrl_c_of_a_waiting_client_leaves_the_jobs(overlay, slurm):
@@ -159,7 +159,7 @@ def test_what_is_missing_above_stored_results_is_not_waited_for(overlay, slurm):
     assert overlay.qup("wait", "test")[0] == 1
     for key in (overlay.store / "rollouts").iterdir():
         shutil.rmtree(key)
-    assert overlay.qup("wait", "test", timeout=60)[0] == 1
+    assert overlay.qup("wait", "test", timeout=120)[0] == 1
     _, out = overlay.qup("status", "test", "--json")
     states = {stage["stage"]: stage["state"] for one in json.loads(out)["cells"] for stage in one["stages"]}
     assert states["train"] == "failed"
@@ -192,7 +192,7 @@ def test_the_exit_of_a_node_that_lacks_store_or_python_is_said_in_words(overlay,
 
 def test_a_stage_out_of_time_is_told_and_given_more(out_of_time):
     overlay = out_of_time
-    status, _ = overlay.qup("wait", "test", timeout=150)
+    status, _ = overlay.qup("wait", "test", timeout=300)
     assert status == 1
     detail = state_of(overlay, "rollouts")["detail"]
     assert "time" in detail or "interrupted" in detail

@@ -187,7 +187,7 @@ def test_a_second_launch_leaves_the_live_report_and_driver_alone(overlay, slurm,
     ]
     assert "cancelled" not in events
     overlay.go("problems")
-    status, out = overlay.qup("wait", "test", timeout=240)
+    status, out = overlay.qup("wait", "test", timeout=300)
     assert status == 0, out
     assert kinds(overlay)["train"] == 1
 
@@ -222,7 +222,7 @@ def test_more_stages_than_max_jobs_are_submitted_by_a_driver(overlay, slurm):
     status, out = overlay.launch(grid(max_jobs=6)[:1], "slurm")
     assert status == 0, out
     assert "driver job" in out
-    status, out = overlay.qup("wait", "test", timeout=240)
+    status, out = overlay.qup("wait", "test", timeout=300)
     assert status == 0, out
     assert kinds(overlay)["train"] == 1
 
@@ -232,14 +232,14 @@ def test_where_nodes_may_not_submit_waiting_is_demanded(overlay, slurm):
     assert status == 1
     assert "study.wait=true" in out
     waiting = [replace(one, study=replace(one.study, wait=True)) for one in grid(max_jobs=6, nodes_submit=False)[:1]]
-    status, out = overlay.launch(waiting, "slurm", timeout=240)
+    status, out = overlay.launch(waiting, "slurm", timeout=300)
     assert status == 0, out
 
 
 def test_oracle_stages_may_run_on_the_launching_machine(overlay, slurm):
     status, out = overlay.launch(grid(oracle=replace(SMALL, where="here"))[2:3], "slurm")
     assert status == 0, out
-    status, out = overlay.qup("wait", "test", timeout=240)
+    status, out = overlay.qup("wait", "test", timeout=300)
     assert status == 0, out
     jobs = {entry["kind"]: entry["job"] for entry in overlay.runs("ended") if entry["kind"] == "candidates"}
     assert "" in {entry["job"] for entry in overlay.runs("ended") if entry["kind"] == "candidates"}, jobs
