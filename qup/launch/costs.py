@@ -57,6 +57,14 @@ def count_rows(data: Problems | Benchmark) -> int:
     return min(rows, data.limit or rows)
 
 
+def gpus_at_work(node: Node, resources: Resources) -> int:
+    """GPUs that compute at a time, at least 1: in process a model spread over several works on one after the other."""
+    view = node.view
+    sections = [KINDS[node.kind].asked_of(view), getattr(view, "reward", None)]
+    served = any(getattr(section, "backend", "") == "vllm" for section in sections)
+    return max(1, gpu_count(resources)) if served or KINDS[node.kind].ranks else 1
+
+
 class Estimator:
     """Sizes, times rates."""
 
@@ -75,7 +83,7 @@ class Estimator:
             seconds = measured.startup_s + units * measured.unit_s
         else:
             seconds = units * kind.seconds[0 if lab else 1]
-            seconds /= 1 if lab else max(1, gpu_count(resources)) * max(1, resources.workers)
+            seconds /= 1 if lab else gpus_at_work(node, resources) * max(1, resources.workers)
         tokens = LAB_TOKENS if lab else ASSUMED_TOKENS
         requests, input_tokens, output_tokens = kind.asks(node, self._sizes, tokens) if kind.asks else (0.0, 0.0, 0.0)
         if measured is not None and requests and measured.input_tokens is not None and measured.output_tokens is not None:

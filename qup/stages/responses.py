@@ -21,7 +21,7 @@ Inputs = Mapping[str, Artifact]
 
 
 def plan(view: ResponsesView, inputs: Inputs, ctx: Context) -> int:
-    """Number of shards of `evaluation.sampling.shard_size` problems, over all benchmarks in their order."""
+    """Number of shards of `evaluation.sampling.shard` problems, over all benchmarks in their order."""
     return -(-len(items(view.evaluation)) // view.evaluation.sampling.shard_size)
 
 

@@ -20,9 +20,9 @@ Inputs = Mapping[str, Artifact]
 
 
 def plan(view: RolloutsView, inputs: Inputs, ctx: Context) -> int:
-    """Number of shards of `rollouts.sampling.shard_size` problems."""
+    """Number of shards of `rollouts.sampling.shard` problems."""
     count = inputs["problems"].table("problems", ["problem_id"]).num_rows
-    return -(-count // view.sampling.shard_size)
+    return -(-count // view.sampling.shard)
 
 
 def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
@@ -30,7 +30,7 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
     from qup.generation import Student, open_backend
     from qup.generation.responses import Problem, respond, with_facts
 
-    sampling, size = view.sampling, view.sampling.shard_size
+    sampling, size = view.sampling, view.sampling.shard
     table = inputs["problems"].table("problems", ["problem_id", "question"])
     student = Student.open(view.model, _directory(inputs))
     student.check_prompts(table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from qup.config.schema import Benchmark, LabProblems, Problems
-from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, LAB_MODEL_BYTES, count_rows
+from qup.config import views
+from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Rollouts, Sampling
+from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, LAB_MODEL_BYTES, count_rows, gpus_at_work
 from qup.launch.plan import make_plan
+from qup.pipeline.nodes import Node, Ref
 from tests.helpers.cells import cell
 
 
@@ -42,3 +45,15 @@ def test_the_disk_is_what_lies_there_at_the_most() -> None:
     assert disk("none", 3) == others + 3 * model
     assert disk("best", 1) == others + 2 * model
     assert disk("none", 9) == disk("none", None) == disk("best", None) == others + 4 * model
+
+
+@pytest.mark.parametrize(("backend", "working"), [("transformers", 1), ("vllm", 8)])
+def test_in_process_one_gpu_works_at_a_time(backend: str, working: int) -> None:
+    """Four GPUs that hold one reward model in process take as long as one, and are paid for all the same."""
+    seen = (
+        ("reward", views.RewardView("rm", Reward(path="org/rm", format="skywork_v2", backend=backend))),
+        ("rollouts", views.RolloutsView(Model(path="org/m"), Rollouts(Sampling(backend=backend)))),
+    )
+    for kind, view in seen:
+        assert gpus_at_work(Node(Ref(kind, "k"), view, {}, {}, ""), Resources(gpus="8")) == working
+        assert gpus_at_work(Node(Ref(kind, "k"), view, {}, {}, ""), Resources(gpus="0")) == 1

@@ -216,15 +216,16 @@ def test_qwen_score_is_the_first_output_of_the_models_own_code(tmp_path):
     assert scorer.score(ids) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def published(folder: Path) -> Reward:
+def published(folder: Path, **sizes: int) -> Reward:
     """A checkpoint with the key names of Qwen2.5-Math-RM-72B, and its configuration's words."""
     import json
 
     from safetensors.torch import save_file
 
-    body = tiny_model("qwen2").model
+    body = tiny_model("qwen2", **sizes).model
+    width = body.config.hidden_size
     generator = torch.Generator().manual_seed(3)
-    head = {"score.0.weight": (32, 32), "score.0.bias": (32,), "score.2.weight": (1, 32), "score.2.bias": (1,)}
+    head = {"score.0.weight": (width, width), "score.0.bias": (width,), "score.2.weight": (1, width), "score.2.bias": (1,)}
     weights = {f"model.{name}": tensor for name, tensor in body.state_dict().items()}
     weights |= {name: torch.randn(shape, generator=generator) for name, shape in head.items()}
     folder.mkdir()

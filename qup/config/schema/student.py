@@ -48,7 +48,12 @@ class Sampling:
     api_key_env: str = opt("OPENAI_API_KEY", "environment variable of that endpoint's key", runtime=True)
     vllm: dict[str, Any] = opt({}, "flags of its `vllm serve` that change responses, without their dashes: {quantization: fp8}")
     rows: int = opt(64, "sequences generated side by side; in the key, because sums depend on it", at_least=1)
-    shard_size: int = opt(64, "problems a shard; what a kill can cost", at_least=1)
+    shard_size: int | None = opt(None, "problems a shard, what a kill can cost; where none, 64, and 512 with a server", at_least=1)
+
+    @property
+    def shard(self) -> int:
+        """Problems a shard. A server idles while its last responses are drawn, so its shards are larger."""
+        return self.shard_size or (64 if self.backend == "transformers" else 512)
 
 
 @dataclass(frozen=True)
