@@ -1,5 +1,7 @@
 """Generation through a vLLM server that we start; the program is a stand-in with the same interface."""
 
+import os
+import signal
 from dataclasses import replace
 from itertools import pairwise
 
@@ -152,3 +154,14 @@ def test_requests_leave_no_line_each_in_the_log(student, opened, caplog):
     with opened() as backend:
         dict(backend.generate(requests(student, 5)))
     assert not [record for record in caplog.records if record.name.startswith(("httpx", "openai"))]
+
+
+def test_a_signal_that_ends_stage_and_server_together_is_an_interruption(student, opened, environment):
+    """As SLURM sends it, to every process of a step: the server is gone before the stage was told to stop."""
+    stops = []
+    with opened(stopping=lambda: bool(stops)) as backend, pytest.raises(Interrupted):
+        for _ in backend.generate(requests(student, 40)):
+            if not stops:
+                os.kill(starts(environment)[0]["pid"], signal.SIGTERM)
+                stops.append(True)
+    assert all(gone(start["pid"]) for start in starts(environment))
