@@ -179,6 +179,8 @@ def vllm(arguments: list[str]) -> None:
     if told == "broken":
         print(DEATH, flush=True)
         raise SystemExit(1)
+    if told == "never ready":
+        time.sleep(3600)
     if told == "port taken once" and first:
         print("OSError: [Errno 98] Address already in use", flush=True)
         raise SystemExit(1)
