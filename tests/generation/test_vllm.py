@@ -26,8 +26,6 @@ def student(tmp_path_factory):
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "PROBE_S", 0.05)
-    monkeypatch.setattr(server, "PROBE_TIMEOUT_S", 0.3)
     return fake_vllm.install(tmp_path / "venv", monkeypatch)
 
 
@@ -137,6 +135,8 @@ def test_a_server_that_dies_again_is_given_up(student, opened, environment, monk
 
 @pytest.mark.parametrize("told", ["hangs once", "stalls once", "deaf once"])
 def test_a_server_that_hangs_costs_seconds_and_no_response(student, opened, monkeypatch, told):
+    monkeypatch.setattr(server, "PROBE_S", 0.05)
+    monkeypatch.setattr(server, "PROBE_TIMEOUT_S", 0.7)
     monkeypatch.setenv("FAKE_VLLM", told)
     with opened(vllm=Vllm(stall_s=0.2)) as backend:
         found = dict(backend.generate(requests(student, 3)))

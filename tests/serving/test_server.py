@@ -96,7 +96,7 @@ def test_a_server_that_does_not_come_up_says_the_cause_in_one_line(environment, 
 def test_a_server_that_takes_too_long_is_given_up(environment, monkeypatch):
     monkeypatch.setattr(module, "served", lambda *_, **__: [])
     monkeypatch.setattr(Server, "_recognise", lambda self, timeout_s: (_ for _ in ()).throw(OSError("not yet")))
-    with pytest.raises(QupError, match=r"not ready within vllm.start_s=0.3: fake vllm starts"), serve(environment, start_s=0.3):
+    with pytest.raises(QupError, match=r"not ready within vllm.start_s=0.3: "), serve(environment, start_s=0.3):
         pass
     assert all(gone(start["pid"]) for start in starts(environment))
 
@@ -122,7 +122,7 @@ def wait_for(condition, seconds=10.0):
         ("stalls once", r"engine 0 made no token for 0.2 s \(vllm.stall_s\) while requests ran"),
     ],
 )
-def test_a_server_that_lives_and_does_not_serve_is_ended_and_revived(environment, monkeypatch, caplog, told, why):
+def test_a_server_that_lives_and_does_not_serve_is_ended_and_revived(environment, watchful, monkeypatch, caplog, told, why):
     """Its requests are cut, not waited for."""
     monkeypatch.setenv("FAKE_VLLM", told)
     caplog.set_level("INFO", logger="qup")
@@ -130,7 +130,7 @@ def test_a_server_that_lives_and_does_not_serve_is_ended_and_revived(environment
         began = time.monotonic()
         with pytest.raises(OSError, match=r"(?i)connection|closed|reset"):
             complete(server, timeout_s=30)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
         assert server.revive()
         assert complete(server)["choices"]
         assert server.facts["starts"] == 2
