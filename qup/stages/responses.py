@@ -22,7 +22,7 @@ Inputs = Mapping[str, Artifact]
 
 def plan(view: ResponsesView, inputs: Inputs, ctx: Context) -> int:
     """Number of shards of `evaluation.sampling.shard` problems, over all benchmarks in their order."""
-    return -(-len(items(view.evaluation)) // view.evaluation.sampling.shard_size)
+    return -(-len(items(view.evaluation)) // view.evaluation.sampling.shard)
 
 
 def shard(view: ResponsesView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
@@ -30,7 +30,7 @@ def shard(view: ResponsesView, inputs: Inputs, ctx: Context, indices: Sequence[i
     from qup.generation import Student, open_backend
     from qup.generation.responses import Problem, respond, with_facts
 
-    sampling, size = view.evaluation.sampling, view.evaluation.sampling.shard_size
+    sampling, size = view.evaluation.sampling, view.evaluation.sampling.shard
     everything = items(view.evaluation)
     problems = [Problem(f"{item.benchmark}/{item.problem_id}", item.question) for item in everything]
     student = Student.open(view.model, weights(view, inputs))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qup.config import views
-from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Rollouts, Sampling
+from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Sampling
 from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, LAB_MODEL_BYTES, count_rows, gpus_at_work
 from qup.launch.plan import make_plan
 from qup.pipeline.nodes import Node, Ref
@@ -52,7 +52,7 @@ def test_in_process_one_gpu_works_at_a_time(backend: str, working: int) -> None:
     """Four GPUs that hold one reward model in process take as long as one, and are paid for all the same."""
     seen = (
         ("reward", views.RewardView("rm", Reward(path="org/rm", format="skywork_v2", backend=backend))),
-        ("rollouts", views.RolloutsView(Model(path="org/m"), Rollouts(Sampling(backend=backend)))),
+        ("rollouts", views.RolloutsView(Model(path="org/m"), Sampling(backend=backend))),
     )
     for kind, view in seen:
         assert gpus_at_work(Node(Ref(kind, "k"), view, {}, {}, ""), Resources(gpus="8")) == working

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qup.config.schema import Benchmark, Evaluation, Model, Resources, Sampling, Vllm
-from qup.config.views import EvaluateView
+from qup.config.views import ResponsesView
 from qup.launch.job import Job
 from qup.launch.process import INTERRUPTED
 from qup.pipeline.nodes import Ref
@@ -31,8 +31,8 @@ def test_its_server_goes_with_it_and_its_claim_is_free(tmp_path: Path, monkeypat
     benchmark.write_text(json.dumps({"question": "find 3", "answer": "3"}) + "\n")
     evaluation = Evaluation(benchmarks={"b": Benchmark(path=str(benchmark))}, sampling=Sampling(backend="vllm", max_new_tokens=20, seed=0))
     model = Model(path=str(make_tiny(tmp_path / "model")), template="tokenizer")
-    view = EvaluateView(model, evaluation, vllm=Vllm(command=str(environment)))
-    ref = Ref("evaluate", "0" * 16)
+    view = ResponsesView(model, evaluation, vllm=Vllm(command=str(environment)))
+    ref = Ref("responses", "0" * 16)
     job = Job("s", tmp_path / "s", tmp_path / "store", 60.0, ref, "cell", view, {}, {}, Resources())
     job.save()
     stage = subprocess.Popen([sys.executable, "-m", "qup.launch.process", str(job.path)])

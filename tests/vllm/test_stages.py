@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qup.config.schema import Benchmark, Evaluation, Model, Oracle, Rollouts, Sampling, Vllm
-from qup.config.views import EvaluateView, RewardView, RolloutsView
+from qup.config.schema import Benchmark, Evaluation, Model, Oracle, Sampling, Vllm
+from qup.config.views import ResponsesView, RewardView, RolloutsView
 from qup.errors import InputError
 from qup.generation import Student, clamp, open_backend
 from qup.models import load_model
@@ -19,7 +19,7 @@ from qup.oracle import Ask, open_oracle
 from qup.records import CANDIDATES, PROBLEMS
 from qup.scoring.rewards import RewardModel, load_reward_tokenizer
 from qup.serving.facts import noted
-from qup.stages import evaluate, reward, rollouts
+from qup.stages import responses, reward, rollouts
 from tests.helpers.artifacts import CANDIDATE, artifact, context, rows, run_sharded
 from tests.helpers.tiny import make_tiny
 from tests.scoring.test_formats import classifier, published
@@ -41,7 +41,7 @@ def test_rollouts_are_the_students_own_and_recorded_with_the_version(tmp_path: P
     """Token ids as asked for, log-probabilities as transformers computes them, greedy samples as in process."""
     problems = [{"problem_id": str(p), "question": question} for p, question in enumerate(QUESTIONS)]
     inputs = {"problems": artifact(tmp_path, "problems", problems=rows(PROBLEMS, problems, answer="1", solution=""))}
-    view = RolloutsView(Model(path=str(model), template="tokenizer"), Rollouts(SAMPLING), vllm)
+    view = RolloutsView(Model(path=str(model), template="tokenizer"), SAMPLING, vllm)
     made = run_sharded(rollouts, view, inputs, context(tmp_path), "rollouts")
     assert made.metrics["n_samples"] == 4 * len(QUESTIONS)
     assert made.metrics["generation"]["version"]
@@ -59,10 +59,10 @@ def test_greedy_evaluation_agrees_with_the_process_own(tmp_path: Path, model: Pa
     file = tmp_path / "benchmark.jsonl"
     file.write_text("".join(json.dumps({"question": question, "answer": "1"}) + "\n" for question in QUESTIONS))
     evaluation = Evaluation(benchmarks={"b": Benchmark(path=str(file))}, sampling=replace(SAMPLING, temperature=0.0, n=2))
-    view = EvaluateView(Model(path=str(model), template="tokenizer"), evaluation, vllm=vllm)
-    served = run_sharded(evaluate, view, {}, context(tmp_path, "served"), "evaluate")
+    view = ResponsesView(Model(path=str(model), template="tokenizer"), evaluation, vllm=vllm)
+    served = run_sharded(responses, view, {}, context(tmp_path, "served"), "responses")
     own = replace(view, evaluation=replace(evaluation, sampling=replace(evaluation.sampling, backend="transformers")))
-    computed = run_sharded(evaluate, own, {}, context(tmp_path, "own"), "evaluate")
+    computed = run_sharded(responses, own, {}, context(tmp_path, "own"), "responses")
     texts = [[row["text"] for row in made.table("responses").to_pylist()] for made in (served, computed)]
     assert sum(first == second for first, second in zip(*texts, strict=True)) >= 0.9 * len(texts[0])
     assert texts[0][0] == texts[0][1]
