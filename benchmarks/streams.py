@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ import pyarrow as pa
 
 from benchmarks.common import Check, Measure, conclude, run
 from qup.pipeline.context import Context
-from qup.scoring.summary import flat
 from qup.store import Artifact
 from qup.store.digest import file_sha256
-from qup.store.rows import TableWriter, pieces
+from qup.store.rows import TableWriter
 
 SAMPLES = 8
 CHARACTERS = 1200
@@ -151,7 +149,7 @@ def child(step: str, folder: str, output: str, *, problems: int) -> None:
         return
     from qup.stages import aligned, candidates, stream
 
-    inputs = {name: opened(root / name) for name in ("problems", "rollouts", "solvable") if step != "verify"}
+    inputs = {name: opened(root / name) for name in ("problems", "rollouts", "verdicts", "solvable") if step != "verify"}
     start, cpu = time.perf_counter(), time.process_time()
     if step == "verify":
         verify(root)
@@ -187,66 +185,15 @@ def child(step: str, folder: str, output: str, *, problems: int) -> None:
 
 
 def verify(root: Path) -> None:
-    """The rollouts stage but for the drawing: answers read and compared shard by shard, tables merged, solvable problems found."""
-    from qup.answers import Verifier
-    from qup.config.schema import Model, Rollouts
-    from qup.config.views import RolloutsView, SolvableView
-    from qup.generation.responses import Problem, respond, with_facts
-    from qup.stages import rollouts, solvable
+    """The verdicts of all rollouts, shard by shard, and the solvable problems."""
+    from qup.config.views import SolvableView, VerdictsView
+    from qup.stages import solvable, verdicts
 
-    view, inputs, ctx = RolloutsView(Model(), Rollouts()), {"problems": opened(root / "problems")}, context(root, "rollouts")
-    table = inputs["problems"].table("problems", ["problem_id", "question", "answer"])
-    sampling = view.rollouts.sampling
-    drawn: Any = Drawn(opened(root / "drawn"), table.num_rows, sampling.shard_size)
-    student: Any = Written()
-    with Verifier(view.rollouts.timeout_s) as verifier:
-        for index in range(rollouts.plan(view, inputs, ctx)):
-            part = table.slice(index * sampling.shard_size, sampling.shard_size)
-            problems = [Problem(row["problem_id"], row["question"], row["answer"], view.rollouts.extraction) for row in part.to_pylist()]
-            answered = respond(drawn, student, sampling, problems, verifier)
-            ctx.save_shard(index, with_facts(rollouts._rows(problems, answered.responses_PS), answered.facts))
-    rollouts.merge(view, inputs, ctx)
-    solvable.run(SolvableView(0), inputs | {"rollouts": opened(root / "rollouts")}, context(root, "solvable"))
-
-
-class Written:
-    """A student as far as verification needs one: its responses have their text."""
-
-    context = 4096
-
-    def request(self, problem: str, question: str, n: int) -> Any:
-        from qup.generation import Request
-
-        return Request(problem, (0,) * PROMPT, n)
-
-    def text(self, sample: Any) -> str:
-        return str(sample.text)
-
-    def facts(self, sampling: Any) -> dict[str, Any]:
-        return {"template": "simulated"}
-
-
-class Drawn:
-    """A backend that has drawn everything already: gives the simulated responses, shard after shard."""
-
-    def __init__(self, artifact: Artifact, problems: int, size: int) -> None:
-        groups = [np.arange(first * SAMPLES, min(first + size, problems) * SAMPLES) for first in range(0, problems, size)]
-        self._pieces = pieces(artifact, "drawn", groups, ["text", "finish", "token_ids", "logprob_T"])
-        self.facts: dict[str, Any] = {"backend": "simulated"}
-
-    def generate(self, clamped: Any) -> Iterator[tuple[int, list[Any]]]:
-        from qup.generation import Sample
-
-        table = next(self._pieces)
-        (ids, lengths), (logprobs, _) = flat(table["token_ids"]), flat(table["logprob_T"])
-        ends = np.cumsum(lengths).tolist()
-        texts, finish = table["text"].to_pylist(), table["finish"].to_pylist()
-        for index in range(len(clamped.requests)):
-            samples = []
-            for row in range(index * SAMPLES, (index + 1) * SAMPLES):
-                part = slice(ends[row - 1] if row else 0, ends[row])
-                samples.append(Sample(tuple(ids[part].tolist()), tuple(logprobs[part].tolist()), finish[row], texts[row]))
-            yield index, samples
+    view, ctx = VerdictsView("dft", 5.0), context(root, "verdicts")
+    inputs = {name: opened(root / name) for name in ("problems", "rollouts")}
+    verdicts.shard(view, inputs, ctx, list(range(verdicts.plan(view, inputs, ctx))))
+    verdicts.merge(view, inputs, ctx)
+    solvable.run(SolvableView(0), inputs | {"verdicts": opened(root / "verdicts")}, context(root, "solvable"))
 
 
 def candidates_view() -> Any:
@@ -277,8 +224,7 @@ def make(root: Path, problems: int) -> None:
     rng = np.random.default_rng(0)
     body = " ".join(rng.choice(WORDS, 200_000))
     ids, logprobs = rng.integers(0, 50_000, 200_000).astype(np.int32), -rng.gamma(0.5, 0.5, 200_000).astype(np.float32)
-    drawn = pa.schema([ROLLOUTS.field(name) for name in ("problem_id", "sample", "text", "token_ids", "logprob_T", "finish")])
-    schemas = {"problems": PROBLEMS, "drawn": drawn, "scores": SCORES, "totals": TOTALS}
+    schemas = {"problems": PROBLEMS, "rollouts": ROLLOUTS, "scores": SCORES, "totals": TOTALS}
     homes = {"scores": "reward", "totals": "perplexity"}
     writers = {}
     for name, schema in schemas.items():
@@ -310,7 +256,7 @@ def make(root: Path, problems: int) -> None:
                 "answer": [gold(number) for number in numbers],
                 "solution": [""] * n,
             },
-            "drawn": {
+            "rollouts": {
                 "problem_id": owner,
                 "sample": sample,
                 "text": texts,

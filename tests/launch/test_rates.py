@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from qup.config.fingerprint import fields
-from qup.config.schema import Model, Oracle, Refinement, Rollouts, Sampling, Source
+from qup.config.schema import Model, Oracle, Refinement, Sampling, Source
 from qup.config.views import CandidatesView, RolloutsView
 from qup.launch.rates import Rates
 
-VIEW = RolloutsView(Model(path="m", content="abc"), Rollouts(sampling=Sampling()))
+VIEW = RolloutsView(Model(path="m", content="abc"), Sampling())
 
 
 def manifest(root: Path, kind: str, name: str, view: Any, **facts: Any) -> None:
