@@ -1,4 +1,4 @@
-"""Digests of local files and folders, remembered by path, size and time of change."""
+"""Digests of local files and folders, remembered by path, size, times of change and inode."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ class Digests:
     def _file(self, path: Path) -> str:
         name, before = str(path.absolute()), _stamp(path)
         known = self._new.get(name) or self._known.get(name)
-        if known is not None and known[:2] == before:
-            return str(known[2])
+        if known is not None and known[:-1] == before:
+            return str(known[-1])
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if _stamp(path) == before and time.time_ns() - int(before[1]) > SETTLED_NS:
+        if _stamp(path) == before and time.time_ns() - max(int(before[1]), int(before[2])) > SETTLED_NS:
             self._new[name] = [*before, found]
         return found
 
 
 def _stamp(path: Path) -> list[int | str]:
     found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _files(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from qup.launch.preflight.credentials import check_keys, missing_keys
 from qup.launch.preflight.tokenizers import check_tokenizers, tokenizer_faults_of
 from qup.launch.registry import open_study, registering, study_dir_of, write_dry, write_study
 from qup.launch.rehearsal import rehearsal, seen
-from qup.launch.weights import lost_weights
+from qup.launch.weights import lost
 from qup.store import Store
 from qup.store.store import check_writable, write_json
 
@@ -71,7 +71,7 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
             check_keys(plan, where)
             check_tokenizers(plan)
             write_study(plan, given, resolved)
-        if lost_weights(plan):
+        if lost(plan):
             plan = make_plan(resolved, folder)
             check_budget(plan, first)
         write_json(folder / "plan.json", plan.as_json(), compact=True)

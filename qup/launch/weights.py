@@ -24,7 +24,7 @@ from qup.study import Cell, Study, registered
 def let_go(store: Store, study_dir: Path, evaluation: Ref | None = None) -> list[Ref]:
     """Takes away the weights of a study that may go; after one `evaluation`, only those it decides about.
 
-    Who registers a study looks for taken weights afterwards (`lost_weights`), and who takes weights marks them and looks
+    Who registers a study looks for taken weights afterwards (`lost`), and who takes weights marks them and looks
     at the registered studies after that. So one of the two sees the other, and nothing that is needed is taken.
     """
     study = Study.at(study_dir)
@@ -36,8 +36,10 @@ def let_go(store: Store, study_dir: Path, evaluation: Ref | None = None) -> list
     return [ref for ref in sorted(_free(store, there)) if _take(store, ref, partial(_free, store, {ref}))] if there else []
 
 
-def lost_weights(plan: Plan) -> bool:
-    """Whether weights that the plan evaluates were taken away since it was made."""
+def lost(plan: Plan) -> bool:
+    """Whether a result that the plan takes from the store, or weights that it evaluates, were taken away since it was made."""
+    if not all(plan.store.exists(*ref) for ref in plan.stored):
+        return True
     needed = {ref for planned in plan.to_run.values() for ref in planned.node.inputs.values() if KINDS[ref.kind].weights}
     return any((plan.store.path(*ref) / PRUNED).exists() for ref in needed if ref in plan.stored)
 

@@ -8,6 +8,7 @@ finds another's name in the file: it has lost, and discards its work.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,8 @@ from typing import Any
 from qup.errors import LeaseLost
 
 log = logging.getLogger(__name__)
+STALE_TRIES = 20
+"""Reads of a claim that NFS may answer with a stale handle, for it is replaced with every beat."""
 
 
 def _machine() -> str:
@@ -42,12 +45,18 @@ def _started(pid: int) -> str:
 
 
 def read_lease(path: Path) -> dict[str, Any] | None:
-    """The lease's content; None where nobody holds it."""
-    try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    """The lease's content; None where nobody holds it. A file that NFS says was replaced under the reader is read again."""
+    for tries in range(STALE_TRIES):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError as error:
+            if error.errno != errno.ESTALE or tries == STALE_TRIES - 1:
+                raise
+            continue
+        return content if isinstance(content, dict) else None
+    return None
 
 
 def holder_is_dead(content: dict[str, Any]) -> bool:

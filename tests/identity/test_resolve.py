@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,20 +284,15 @@ def test_a_folder_is_known_by_names_and_bytes_without_hidden_files(tmp_path: Pat
     assert Digests(tmp_path).of(folder) != first
 
 
-def _age(path: Path, seconds: float) -> None:
-    when = time.time() - seconds
-    os.utime(path, (when, when))
-
-
 def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, path = tmp_path / "store", tmp_path / "file"
     store.mkdir()
     path.write_bytes(b"one")
-    _age(path, 60)
+    monkeypatch.setattr(contents, "SETTLED_NS", 0)
     kept = Digests(store)
     first = kept.of(path)
     kept.save()
-    assert json.loads((store / CACHE).read_text())[str(path)][2] == first
+    assert json.loads((store / CACHE).read_text())[str(path)][-1] == first
     read: list[Path] = []
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *args, **more: (read.append(self), opened(self, *args, **more))[1])
@@ -307,6 +301,24 @@ def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypat
     path.write_bytes(b"two")
     assert Digests(store).of(path) != first
     assert path in read
+
+
+@pytest.mark.parametrize("way", ["written over", "moved there"])
+def test_a_file_of_the_same_size_with_a_kept_time_of_change_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(contents, "SETTLED_NS", 0)
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(b"one")
+    kept = Digests(tmp_path)
+    first, before = kept.of(path), path.stat()
+    kept.save()
+    target = path if way == "written over" else other
+    target.write_bytes(b"two")
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    target.replace(path)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert Digests(tmp_path).of(path) != first
 
 
 def test_a_file_that_just_changed_is_not_remembered(tmp_path: Path) -> None:
@@ -319,10 +331,10 @@ def test_a_file_that_just_changed_is_not_remembered(tmp_path: Path) -> None:
     assert contents.SETTLED_NS >= 1_000_000_000
 
 
-def test_a_store_that_cannot_be_written_or_a_broken_cache_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_or_a_broken_cache_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"one")
-    _age(path, 60)
+    monkeypatch.setattr(contents, "SETTLED_NS", 0)
     (tmp_path / "blocked").write_text("a file where the store should be")
     kept = Digests(tmp_path / "blocked")
     assert kept.of(path)

@@ -15,7 +15,7 @@ from qup.config.schema import Evaluation, Study
 from qup.launch import launch, weights
 from qup.launch.plan import Plan, make_plan
 from qup.launch.registry import write_study
-from qup.launch.weights import let_go, lost_weights
+from qup.launch.weights import let_go, lost
 from qup.pipeline.graph import Ref
 from qup.store import Lease
 from tests.analysis.world import World, build_study, lab_cells
@@ -178,9 +178,7 @@ def test_a_study_that_is_registered_in_the_last_moment_keeps_what_it_needs(
         assert not (path / "pruned").exists()
 
 
-def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registered_as(tmp_path, plan.study_dir, "none")
     longer = with_seed(plan.graph.cells[0].config.evaluation)
     cells = [
@@ -194,7 +192,7 @@ def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(
     ]
     late = make_plan(cells, plan.store.studies / "late")
     assert {ref.kind for ref in late.to_run} == {"responses", "evaluate"}
-    assert not lost_weights(late)
+    assert not lost(late)
     ran = []
 
     def just_before(*args):

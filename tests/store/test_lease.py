@@ -1,11 +1,13 @@
 """Claims: one holder, seen dead at once on this machine, taken over after a freeze, never two."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +104,23 @@ def test_progress_is_shown_in_the_claim(tmp_path):
         time.sleep(0.05)
     lease.release()
     assert not (tmp_path / "a.lease").exists()
+
+
+@pytest.mark.parametrize("times", [3, 10_000])
+def test_a_stale_handle_of_nfs_is_read_again(tmp_path, monkeypatch, times):
+    path = tmp_path / "a.lease"
+    assert Lease(path, 60).acquire()
+    real, left = Path.read_text, [times]
+
+    def stale(self, *args, **kwargs):
+        if self == path and left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", stale)
+    if times < 100:
+        assert read_lease(path) is not None
+    else:
+        with pytest.raises(OSError):
+            read_lease(path)

@@ -94,7 +94,7 @@ def needed_refs(store: Store) -> set[Ref]:
 
 def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
     """Removes artifacts and unfinished work that nothing registered or running needs, and what was set aside as corrupt."""
-    needed = needed_refs(store)
+    known, needed = _registrations(store), needed_refs(store)
     freed = count = 0
     for folder in [store.root / kind for kind in KINDS] + [store.corrupt]:
         ours = _SET_ASIDE if folder == store.corrupt else _ENTRY
@@ -105,14 +105,14 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
             if folder != store.corrupt and (ref in needed or _in_use(store, ref)):
                 continue
             size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+            if not dry_run and not _remove(store, folder, entry, ref, known):
+                continue
             freed, count = freed + size, count + 1
             console.print(
                 f"{'would remove' if dry_run else 'removed'} {folder.name}/{entry.name}  {size / 1e6:.2f} MB",
                 highlight=False,
                 soft_wrap=True,
             )
-            if not dry_run:
-                _remove(store, folder, entry)
     console.print(f"{count} {'would go' if dry_run else 'gone'}, {freed / 1e6:.1f} MB")
     return 0
 
@@ -127,7 +127,21 @@ def _in_use(store: Store, ref: Ref) -> bool:
     return False
 
 
-def _remove(store: Store, folder: Path, entry: Path) -> None:
+def _registrations(store: Store) -> dict[Path, int]:
+    """Studies' records, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in store.studies.glob("*/study.json")}
+
+
+def _remove(store: Store, folder: Path, entry: Path, ref: Ref, known: dict[Path, int]) -> bool:
+    """Takes an entry away, unless a study that was registered meanwhile needs it.
+
+    Who launches registers and then looks whether all that is stored is still there; here the entry goes first, and the
+    registrations are looked at after that. So one of the two sees the other.
+    """
     trash = folder / f".trash.{entry.name.lstrip('.')}"
     entry.rename(trash)
+    if folder != store.corrupt and _registrations(store) != known and ref in needed_refs(store):
+        trash.rename(entry)
+        return False
     shutil.rmtree(trash, ignore_errors=True)
+    return True
