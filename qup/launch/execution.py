@@ -277,12 +277,21 @@ def execute_follower(job: Job, stopping: Callable[[], bool], log: logging.Logger
             return
         if stopping():
             raise Interrupted("asked to stop before rank 0 had anything to compute")
+        if job.failure.exists():
+            raise QupError(f"{job.ref}: rank 0 failed before there was anything to compute; its log and `qup status` say why")
         time.sleep(0.2)
     inputs = load_inputs(store, job)
     module = _load_stage(job)
     out = store.work(*job.ref) / f"rank-{os.environ['RANK']}"
     out.mkdir(parents=True, exist_ok=True)
     module.run(job.view, inputs, _context(store, job, out, None, stopping, log))
+    # SLURM ends the others soon after the first rank has ended, so none may end before rank 0 has published.
+    while not store.exists(*job.ref):
+        if stopping():
+            raise Interrupted("asked to stop before rank 0 had published")
+        if job.failure.exists():
+            raise QupError(f"{job.ref}: rank 0 failed after the training; its log and `qup status` say why")
+        time.sleep(0.5)
 
 
 def _announcement(store: Store, job: Job) -> Path:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from qup.config.schema import Config
-from qup.errors import QupError
+from qup.errors import ConfigError, QupError
 from qup.launch.attendance import attending
 from qup.launch.console import make_console, show_plan
 from qup.launch.local.machine import cores
@@ -59,6 +59,8 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
         given, resolved, plan = _plan(cells, folder, where, console)
         for fault in [*missing_keys(plan, where), *tokenizer_faults_of(plan)]:
             console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
+        if where == "slurm":
+            _look_at_slurm(plan, first, console)
         path = write_dry(plan, given, resolved)
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         console.print(f"plan written to {shown}; nothing was run", soft_wrap=True, highlight=False)
@@ -80,6 +82,22 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
 
             return Outcome(*submit_study(plan, resolved, console))
         return Outcome(*run_here(plan, resolved, console))
+
+
+def _look_at_slurm(plan: Plan, first: Config, console: Console) -> None:
+    """In a dry run: what the partitions can't give, where SLURM is here to be asked."""
+    from qup.launch.slurm.commands import Slurm
+    from qup.launch.slurm.site import check_site
+
+    slurm = Slurm(patience_s=5)
+    try:
+        slurm.check()
+        check_site(plan, first.cluster, slurm)
+    except ConfigError as error:
+        for fault in error.faults:
+            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
+    except QupError as error:
+        console.print(f"[yellow]partitions were not looked at:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
 
 
 def _absolute(cell: Config) -> Config:

@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -76,6 +77,8 @@ def run_follower(path: Path, stop: StopFlag) -> int:
             # rank 0 was faster: it has published, and taken the work folder away with the reports in it
             return 0
         log.error("%s", error if isinstance(error, QupError) else traceback.format_exc())
+        if not job.failure.exists():
+            _record_failure(job, error)
         return 1
     return 0
 
@@ -127,6 +130,9 @@ def _record_failure(job: Job, error: BaseException) -> None:
     text = str(error).strip() or type(error).__name__
     if not isinstance(error, QupError):
         text = f"{type(error).__name__}: {text}"
+    rank, ranks = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1" and not re.search(r"\brank \d", text):
+        text = f"rank {rank} of {ranks}: {text}"
     write_failure(job, text, [error.stage, error.key] if isinstance(error, CorruptArtifact) else None)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from qup.config.schema import Cluster, Resources
 from qup.errors import ConfigError, Fault
@@ -22,14 +23,23 @@ def check_limits(cluster: Cluster, used: Mapping[str, Resources], partitions: It
 
 def _faults(where: str, asked: Resources, everything: list[Partition]) -> list[Fault]:
     names = sorted({partition.name for partition in everything})
-    nodes = [partition for partition in everything if (partition.name == asked.partition if asked.partition else partition.default)]
-    if not nodes:
-        if asked.partition:
-            return [Fault(f"{where}.partition", asked.partition, f"there is no such partition that is up; there are {', '.join(names)}")]
+    named = [name.strip() for name in (asked.partition or "").split(",") if name.strip()]
+    unknown = [name for name in named if name not in names]
+    if unknown:
+        told = f"there is no partition {', '.join(unknown)} that is up; there are {', '.join(names)}"
+        return [Fault(f"{where}.partition", asked.partition, told)]
+    each = [[one for one in everything if one.name == name] for name in named] or [[one for one in everything if one.default]]
+    if not each[0]:
         return [Fault(f"{where}.partition", None, f"the cluster has no default partition; name one of {', '.join(names)}")]
+    found = [_of_partition(where, asked, nodes) for nodes in each]
+    return [] if not all(found) else [fault for faults in found for fault in faults]
+
+
+def _of_partition(where: str, asked: Resources, nodes: list[Partition]) -> list[Fault]:
+    """What one partition can't give."""
     label = nodes[0].name
     faults = []
-    if asked.constraint and not any(set(asked.constraint.split("&")) <= node.features for node in nodes) and "|" not in asked.constraint:
+    if asked.constraint and not satisfiable(asked.constraint, [node.features for node in nodes]):
         there = sorted({feature for node in nodes for feature in node.features} - {"(null)"})
         faults.append(Fault(f"{where}.constraint", asked.constraint, f"partition {label} has {', '.join(there) or 'no features'}"))
     total = sum(node.nodes for node in nodes)
@@ -63,3 +73,38 @@ def _faults(where: str, asked: Resources, everything: list[Partition]) -> list[F
     if parse_minutes(asked.time) > limit:
         faults.append(Fault(f"{where}.time", asked.time, f"partition {label} allows {limit:.0f} minutes"))
     return faults
+
+
+def satisfiable(constraint: str, nodes: Sequence[frozenset[str]]) -> bool:
+    """Whether nodes with these features can satisfy sbatch's --constraint: `a&b`, `a|b`, `(a100&ib)`, `[rack1|rack2]`, `a100*2`.
+
+    With counts or brackets different nodes answer for different features, so that each has to be there by itself. What can't
+    be read is left to sbatch.
+    """
+    words = re.findall(r"[\w.=:+-]+|[&|()\[\],*]", constraint)
+    if "".join(words) != constraint.replace(" ", ""):
+        return True
+    if {"*", "[", "]", ","} & set(words):
+        everything = frozenset().union(*nodes)
+        counts = {place + 1 for place, word in enumerate(words) if word == "*"}
+        features = [word for place, word in enumerate(words) if place not in counts and word not in "&|()[],*"]
+        return (any if "|" in words else all)(feature in everything for feature in features)
+    return any(_holds(list(words), features) is not False for features in nodes)
+
+
+def _holds(words: list[str], features: frozenset[str]) -> bool | None:
+    """A constraint read from left to right, as SLURM does; None where it can't be read."""
+    value: bool | None = None
+    joined = ""
+    while words and words[0] != ")":
+        word = words.pop(0)
+        if word in ("&", "|"):
+            joined = word
+            continue
+        one = _holds(words, features) if word == "(" else word in features
+        if word == "(" and words:
+            words.pop(0)
+        if one is None:
+            return None
+        value = one if value is None else (value and one) if joined == "&" else (value or one)
+    return value

@@ -107,7 +107,7 @@ class QueueJob:
     @property
     def what(self) -> str:
         """What it does: a stage, an array of stages, report or driver."""
-        return self.comment.split()[-1]
+        return self.comment.split()[3]
 
 
 class Slurm:

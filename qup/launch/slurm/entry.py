@@ -45,8 +45,10 @@ class StageTask:
         status = run_follower(path, stop) if rank else run_job(path, self.worker, stop)
         if status == 0:
             return "done"
-        if status == INTERRUPTED and stop.number == signal.SIGUSR2 and rank == 0:
-            requeue(self.max_requeues, log)
+        if status == INTERRUPTED and stop.number == signal.SIGUSR2:
+            if rank == 0:
+                requeue(self.max_requeues, log)
+            time.sleep(REQUEUE_WAIT_S)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

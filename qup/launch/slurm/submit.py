@@ -26,20 +26,31 @@ from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
 from qup.store.store import package_versions
 
+LAST_S = 50
+"""Seconds that the other ranks of a training live on once one has ended."""
+
+
+def _ranks(kind: str, resources: Resources) -> int:
+    return resources.nodes * resources.tasks if kind in KINDS and KINDS[kind].ranks else 1
+
 
 def parameters(site: Site, resources: Resources, call: str, kind: str, what: str, dependency: str) -> dict[str, Any]:
     """submitit's parameters for one sbatch call.
 
-    The comment, `qup <study's identity> <call> <what>`, is how a job is recognised in the queue; a call is named
+    The comment, `qup <study's identity> <call> <what>` and then the user's own, is how a job is recognised in the queue; a call is named
     `<submission>.<number>`.
     """
     seconds = int(parse_minutes(resources.time) * 60)
     exits = shlex.quote(str(site.study_dir / "slurm" / "exits"))
-    extra: dict[str, Any] = {"comment": f"qup {site.identity} {call} {what}", "requeue": True, "hold": True, **resources.extra}
+    asked = {name.replace("_", "-"): value for name, value in resources.extra.items() if value is not None and value is not False}
+    mark = " ".join(filter(None, (f"qup {site.identity} {call} {what}", str(asked.pop("comment", "")))))
+    dependency = ",".join(filter(None, (dependency, str(asked.pop("dependency", "")))))
+    gres = ",".join(filter(None, (f"gpu:{resources.gpus}" if gpu_count(resources) else "", str(asked.pop("gres", "")))))
+    extra: dict[str, Any] = {**asked, "comment": mark, "requeue": True, "hold": True}
     if dependency:
         extra["kill-on-invalid-dep"] = "yes"
-    if gpu_count(resources):
-        extra["gres"] = f"gpu:{resources.gpus}"
+    if gres:
+        extra["gres"] = gres
     if resources.reservation:
         extra["reservation"] = resources.reservation
     made: dict[str, Any] = {
@@ -57,7 +68,8 @@ def parameters(site: Site, resources: Resources, call: str, kind: str, what: str
         "dependency": dependency or None,
         "signal_delay_s": min(site.cluster.warn_s, max(1, seconds // 2)),
         "stderr_to_stdout": True,
-        "array_parallelism": 10_000,
+        "array_parallelism": resources.at_once or 10_000,
+        "srun_args": [*([f"--wait={LAST_S}"] if _ranks(kind, resources) > 1 else []), *resources.srun],
         "setup": setup_lines(site, resources),
         "teardown": [
             "status=$?",

@@ -1,0 +1,68 @@
+"""What is asked of a real sbatch beside qup's own options, and what a training's ranks do when rank 0 is gone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from tests.slurm.conftest import SMALL, grid
+from tests.slurm.test_life import state_of
+
+
+def test_a_users_own_options_stand_beside_ours(overlay, slurm):
+    extra = {"comment": "cost centre 7", "dependency": "singleton", "exclusive": True, "nice": 7, "mail_type": None}
+    asked = replace(SMALL, extra=extra, partition="main,main", at_once=1, srun=("--cpu-bind=none",))
+    overlay.order("problems", sleep=2)
+    status, out = overlay.launch(grid(train=asked), "slurm")
+    assert status == 0, out
+    comments = slurm.run("squeue", "-h", "-o", "%k")
+    assert any(line.startswith("qup ") and line.endswith("cost centre 7") for line in comments.splitlines()), comments
+    shown = slurm.run("scontrol", "show", "job", "-o")
+    training = next(line for line in shown.splitlines() if "JobName=test.train" in line)
+    assert "ArrayTaskThrottle=1" in training and "OverSubscribe=NO" in training and "Nice=7" in training
+    assert "singleton" in slurm.run("squeue", "-h", "-o", "%j %E")
+    assert overlay.qup("wait", "test", timeout=240)[0] == 0
+    status, out = overlay.qup("status", "test")
+    assert status == 0 and "lost" not in out, out
+
+
+def test_a_dry_run_says_what_the_partitions_cannot_give(overlay, slurm):
+    asked = grid(train=replace(SMALL, partition="main,nowhere"), evaluate=replace(SMALL, gpus="64"))
+    status, out = overlay.launch([replace(one, study=replace(one.study, dry_run=True)) for one in asked], "slurm")
+    assert status == 0, out
+    assert "would be refused: cluster.train.partition='main,nowhere'" in out
+    assert "would be refused: cluster.evaluate.gpus='64'" in out
+
+
+EARLY = """def load_inputs(store: Store, job: Job) -> dict[str, Artifact]:
+    if job.ref.kind == "train" and os.environ.get("RANK") == "0":
+        {what}
+"""
+
+
+def test_when_rank_0_fails_early_all_ranks_end_within_a_minute_and_status_says_which(overlay, slurm):
+    ends = {}
+    for name, what in (("raised", 'raise StoreError("the disk is full")'), ("killed", "os.kill(os.getpid(), 9)")):
+        path = overlay.root / "qup" / "launch" / "execution.py"
+        text = path.read_text(encoding="utf-8")
+        head = EARLY.partition("\n")[0] + "\n"
+        assert text.count(head) == 1
+        path.write_text(text.replace(head, EARLY.replace("{what}", what)), encoding="utf-8")
+        cells = [
+            replace(one, study=replace(one.study, name=name), trainer=replace(one.trainer, lr=len(name) + 0.1 * len(ends)))
+            for one in grid(train=replace(SMALL, tasks=2))[:1]
+        ]
+        status, out = overlay.launch(cells, "slurm")
+        path.write_text(text, encoding="utf-8")
+        assert status == 0, out
+        ends[name] = time.time()
+    for name in ends:
+        assert overlay.qup("wait", name, timeout=240)[0] == 1
+    raised, killed = (state_of(overlay, "train", study=name) for name in ends)
+    assert "rank 0 of 2: the disk is full" in raised["detail"], raised
+    assert "SIGKILL" in killed["detail"] or "task 0" in killed["detail"] or "Killed" in killed["detail"], killed
+    for line in slurm.run("scontrol", "show", "job", "-o").splitlines():
+        if ".train" in line and ("raised" in line or "killed" in line):
+            fields = dict(part.partition("=")[::2] for part in line.split() if "=" in part)
+            began, ended = (time.mktime(time.strptime(fields[at], "%Y-%m-%dT%H:%M:%S")) for at in ("StartTime", "EndTime"))
+            assert fields["JobState"] == "FAILED" and ended - began < 65, line
