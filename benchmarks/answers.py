@@ -171,7 +171,7 @@ def main() -> int:
         alive = verifier.verdicts([("x+1", "1+x")]) == ["symbolic"]
     _, reading_s = timed(lambda: [extract(text, mode) for text in hostile_responses() for mode in EXTRACTIONS])
     if options.disagreements:
-        options.disagreements.write_text(disagreements(found, verdicts) + "\n")
+        options.disagreements.write_text(disagreements(found, verdicts) + "\n", encoding="utf-8")
 
     checks = [
         Check("same verdicts", not unexplained, f"{len(differing)} kinds of pair differ, {len(unexplained)} unexplained"),

@@ -178,13 +178,13 @@ def ours(folder: Path, cluster: Cluster, overrides: Sequence[str]) -> Ours:
     _, compose_s = timed(lambda: composer.grid(lists))
     command = [sys.executable, str(overlay.root / "launch.py"), "-m", "hydra/launcher=slurm", *given]
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=overlay.work, env=overlay.environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=overlay.work, env=overlay.environment(), capture_output=True, text=True, encoding="utf-8")
     free_s = time.perf_counter() - start
     if done.returncode:
         raise InputError(f"our launch failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     cluster.wait_for(lambda: not queued(cluster, " report"), "our jobs", 1200)
     wall_s = time.perf_counter() - start
-    plan = json.loads((overlay.work / "multirun" / "bench" / "plan.json").read_text())["totals"]
+    plan = json.loads((overlay.work / "multirun" / "bench" / "plan.json").read_text(encoding="utf-8"))["totals"]
     status, said = overlay.qup("wait", "bench")
     if status:
         raise InputError(f"our study did not finish: {said[-2000:]}")
@@ -204,13 +204,13 @@ def peer(folder: Path, cluster: Cluster, cells: int, seconds: int) -> Side:
     """The same grid by hydra-submitit-launcher: a job a cell, and the client stays."""
     results = folder / "results"
     results.mkdir(parents=True)
-    (folder / "app.py").write_text(PEER)
+    (folder / "app.py").write_text(PEER, encoding="utf-8")
     small_jobs = ["hydra.launcher.mem_gb=null", "+hydra.launcher.additional_parameters={mem: 50M}", "hydra.launcher.timeout_min=5"]
     fixed = ["hydra/launcher=submitit_slurm", *small_jobs, f"+seconds={seconds}", f"+results={results}"]
     command = [sys.executable, "app.py", "-m", *fixed, f"+cell={','.join(map(str, range(cells)))}"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8")
     free_s = time.perf_counter() - start
     if done.returncode or len(list(results.iterdir())) != cells:
         raise InputError(f"the peer failed, {len(list(results.iterdir()))} of {cells} results: {done.stderr[-2000:]}")
@@ -222,10 +222,10 @@ def dry_run(folder: Path, cluster: Cluster, overrides: Sequence[str]) -> dict[st
     """Totals of a plan."""
     overlay = overlay_in(folder, cluster)
     command = [sys.executable, str(overlay.root / "launch.py"), "-m", *overrides, "study.dry_run=true", "study.name=bench"]
-    done = subprocess.run(command, cwd=overlay.work, env=overlay.environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=overlay.work, env=overlay.environment(), capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise InputError(f"{' '.join(overrides)} did not plan: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads((overlay.work / "multirun" / "bench" / "plan.json").read_text())["totals"]
+    found: dict[str, Any] = json.loads((overlay.work / "multirun" / "bench" / "plan.json").read_text(encoding="utf-8"))["totals"]
     return found
 
 
@@ -253,7 +253,9 @@ def scaling(folder: Path, cluster: Cluster, _: int) -> tuple[list[Measure], list
     found = {}
     for size in SIZES:
         command = [sys.executable, "-m", "benchmarks.launch", "--child", str(size)]
-        found[size] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+        found[size] = json.loads(
+            subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True).stdout.splitlines()[-1]
+        )
     measures = [
         Measure(f"{size:,} cells: milliseconds to compose one", "ms", told["compose_ms"], told["hydra_ms"], 5.0, "lower")
         for size, told in found.items()
@@ -310,7 +312,9 @@ def status_of_thousand(folder: Path, cluster: Cluster) -> tuple[float, float]:
     overlay.order("problems", sleep=3600)
     given = [*grid_of(1_000), *RESOURCES, "study.name=bench", "cluster.max_jobs=20000"]
     command = [sys.executable, str(overlay.root / "launch.py"), "-m", "hydra/launcher=slurm", *given]
-    done, submit_s = timed(lambda: subprocess.run(command, cwd=overlay.work, env=overlay.environment(), capture_output=True, text=True))
+    done, submit_s = timed(
+        lambda: subprocess.run(command, cwd=overlay.work, env=overlay.environment(), capture_output=True, text=True, encoding="utf-8")
+    )
     if done.returncode:
         raise InputError(f"our launch failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     try:

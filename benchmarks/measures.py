@@ -50,7 +50,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "traces.json"
         encoded = encode(need(args.data / "math_cot_60_rm_scores.jsonl"), args.traces)
-        given.write_text(json.dumps(encoded))
+        given.write_text(json.dumps(encoded), encoding="utf-8")
         found = {(kind, way): spawn(kind, way, given) for kind, ways in WAYS.items() for way in ways}
     for kind in ("smollm2", "wide"):
         ours, before, peer = (found[kind, way] for way in ("pass", "nll", "loops"))
@@ -89,7 +89,7 @@ def spawn(kind: str, way: str, given: Path) -> dict[str, Any]:
         output = given.with_name(f"{kind}-{way}-{number}.json")
         command = [sys.executable, "-m", "benchmarks.measures", "--child", kind, way, str(given), str(output)]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        found.append(json.loads(output.read_text()))
+        found.append(json.loads(output.read_text(encoding="utf-8")))
     return min(found, key=lambda one: float(one["seconds"]))  # type: ignore[no-any-return]
 
 
@@ -114,17 +114,17 @@ def child(kind: str, way: str, given: str, output: str) -> None:
     vocabulary = model.get_output_embeddings().weight.shape[0]
     traces = [
         Encoded(tuple(t % vocabulary for t in prompt), tuple(t % vocabulary for t in response), (1, len(prompt) - 1))
-        for prompt, response in json.loads(Path(given).read_text())
+        for prompt, response in json.loads(Path(given).read_text(encoding="utf-8"))
     ]
     if kind == "lab":
         traces = [Encoded(trace.prompt_ids[-40:], trace.response_ids[:100]) for trace in traces]
     measure: Callable[[Any], dict[str, Any]] = globals()[way](model)
     measure([Encoded(traces[0].prompt_ids[:8], traces[0].response_ids[:8], (1, 7))])
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, start = memory("VmRSS"), time.process_time()
     found = measure(traces)
     seconds, peak = time.process_time() - start, memory("VmHWM") - before
-    Path(output).write_text(json.dumps({**found, "seconds": seconds, "peak_mb": peak}))
+    Path(output).write_text(json.dumps({**found, "seconds": seconds, "peak_mb": peak}), encoding="utf-8")
 
 
 def lab() -> Any:

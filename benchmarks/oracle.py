@@ -74,7 +74,7 @@ def measure(requests: int, rate: float, kills: int, concurrency: int, latency_s:
         command = [sys.executable, "-m", "benchmarks.oracle", "--client", url, str(folder), str(requests), str(concurrency)]
         for mark in [*marks, None]:
             before, since = books(url).get("requests", 0), None
-            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
                 while process.poll() is None:
                     seen = books(url)
                     now = time.monotonic()
@@ -142,7 +142,7 @@ def peer(requests: int, rate: float, concurrency: int) -> dict[str, Any]:
 def _rss(pid: int) -> int:
     """Peak resident bytes of a process so far."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)

@@ -243,7 +243,7 @@ def serving(**behaviour: Any) -> Iterator[str]:
     """Runs the server in a process of its own; gives its base URL."""
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "benchmarks.oracle_server", json.dumps(behaviour)]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"

@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "traces.json"
         encoded = encode(need(args.data / "math_cot_60_rm_scores.jsonl"), args.traces)
-        given.write_text(json.dumps(encoded))
+        given.write_text(json.dumps(encoded), encoding="utf-8")
         for kind, what in KINDS.items():
             ours, peer = (spawn(kind, way, given, args.batch or BATCH[kind]) for way in ("ours", "padded"))
             measures.append(Measure(f"{what}: CPU time", "s", ours["seconds"], peer["seconds"], 2.0, "lower"))
@@ -62,7 +62,7 @@ def encode(path: Path, n: int) -> list[tuple[list[int], list[int]]]:
 
     tokenizer = load_tokenizer(SMOLLM2)
     stop_id = train_stop_id(tokenizer, SMOLLM2.template)
-    with path.open() as stream:
+    with path.open(encoding="utf-8") as stream:
         rows = [json.loads(line) for _, line in zip(range(n), stream)]
     return [
         (encode_prompt(tokenizer, SMOLLM2.template, row["question"]), encode_response(tokenizer, row["code"][0], stop_id)) for row in rows
@@ -74,7 +74,7 @@ def spawn(kind: str, way: str, given: Path, batch: int) -> dict[str, Any]:
     output = given.with_name(f"{kind}-{way}.json")
     command = [sys.executable, "-m", "benchmarks.perplexity", "--batch", str(batch), "--child", kind, way, str(given), str(output)]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return json.loads(output.read_text())  # type: ignore[no-any-return]
+    return json.loads(output.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def equal(what: str, ours: dict[str, Any], peer: dict[str, Any]) -> Check:
@@ -95,15 +95,15 @@ def child(kind: str, way: str, given: str, output: str, *, batch: int) -> None:
 
     torch.set_num_threads(1)
     model = load(kind)
-    traces = [Encoded(tuple(prompt), tuple(response)) for prompt, response in json.loads(Path(given).read_text())]
+    traces = [Encoded(tuple(prompt), tuple(response)) for prompt, response in json.loads(Path(given).read_text(encoding="utf-8"))]
     warm = [Encoded(traces[0].prompt_ids[:8], traces[0].response_ids[:8])]
     score = ours(model) if way == "ours" else lambda batch_of: padded(model, batch_of, batch)
     score(warm)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, start = memory("VmRSS"), time.process_time()
     nll, rank = score(traces)
     seconds, peak = time.process_time() - start, memory("VmHWM") - before
-    Path(output).write_text(json.dumps({"nll": nll, "rank": rank, "seconds": seconds, "peak_mb": peak}))
+    Path(output).write_text(json.dumps({"nll": nll, "rank": rank, "seconds": seconds, "peak_mb": peak}), encoding="utf-8")
 
 
 def load(kind: str) -> Any:
@@ -160,7 +160,7 @@ def padded(model: Any, traces: Any, batch: int) -> tuple[list[list[float]], list
 
 def memory(name: str) -> float:
     """MB of this process by /proc: VmRSS now, VmHWM at its highest since clear_refs."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 

@@ -67,7 +67,7 @@ def main() -> int:
         for kind in (args.model,) if args.model != "both" else tuple(WHAT):
             student = args.student or (pretrained(folder / "student") if kind == "lab" else None)
             given = folder / f"{kind}.json"
-            given.write_text(json.dumps(questions(kind, args.data, args.problems or PROBLEMS[kind], student)))
+            given.write_text(json.dumps(questions(kind, args.data, args.problems or PROBLEMS[kind], student)), encoding="utf-8")
             rows = args.rows or Composer.over().cell([f"model={CONF[kind]}"]).rollouts.sampling.rows
             ours = spawn(kind, "ours", given, rows)
             asked = args.problems or PROBLEMS[kind]
@@ -122,7 +122,7 @@ def questions(kind: str, data: Path, n: int, student: Path | None) -> dict[str, 
         from qup.lab.world import problems
 
         return {"student": str(student), "questions": [row["question"] for row in problems(LabProblems(n=n, seed=11))]}
-    with need(data / "singleop.jsonl").open() as stream:
+    with need(data / "singleop.jsonl").open(encoding="utf-8") as stream:
         return {"student": "", "questions": [json.loads(line)["input"] for _, line in zip(range(n), stream)]}
 
 
@@ -136,7 +136,7 @@ def spawn_once(kind: str, way: str, given: Path, rows: int) -> dict[str, Any]:
     output = given.with_name(f"{kind}-{way}.json")
     command = [sys.executable, "-m", "benchmarks.rollouts", "--rows", str(rows), "--child", kind, way, str(given), str(output)]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return json.loads(output.read_text())  # type: ignore[no-any-return]
+    return json.loads(output.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def alike(what: str, ours: dict[str, Any], peer: dict[str, Any]) -> Check:
@@ -162,7 +162,7 @@ def child(kind: str, way: str, given: str, output: str, *, rows: int) -> None:
     from qup.models import load_model
 
     torch.set_num_threads(1)
-    read = json.loads(Path(given).read_text())
+    read = json.loads(Path(given).read_text(encoding="utf-8"))
     cell, directory = (LAB, Path(read["student"])) if kind == "lab" else (SMOLLM2, None)
     student = Student.open(cell, directory)
     model = load_model(cell, directory, device="cpu")
@@ -185,11 +185,11 @@ def child(kind: str, way: str, given: str, output: str, *, rows: int) -> None:
     if way != "ours":
         requests = sorted(requests, key=lambda request: -len(request.prompt_ids))
         torch.manual_seed(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before, start = memory("VmRSS"), time.process_time()
     samples = draw(requests)
     seconds, peak = time.process_time() - start, memory("VmHWM") - before
-    Path(output).write_text(json.dumps({"samples": samples, "seconds": seconds, "peak_mb": peak}))
+    Path(output).write_text(json.dumps({"samples": samples, "seconds": seconds, "peak_mb": peak}), encoding="utf-8")
 
 
 def generate(model: Any, asked: Any, student: Any, new_tokens: int) -> list[list[int]]:
@@ -220,7 +220,7 @@ def generate(model: Any, asked: Any, student: Any, new_tokens: int) -> list[list
 
 def memory(name: str) -> float:
     """MB of this process by /proc: VmRSS now, VmHWM at its highest since clear_refs."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 

@@ -137,7 +137,7 @@ def spawn(step: str, folder: Path, problems: int) -> dict[str, float]:
     output = folder / f"{step}.json"
     command = [sys.executable, "-m", "benchmarks.streams", "--problems", str(problems), "--child", step, str(folder), str(output)]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return json.loads(output.read_text())  # type: ignore[no-any-return]
+    return json.loads(output.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def child(step: str, folder: str, output: str, *, problems: int) -> None:
@@ -145,7 +145,7 @@ def child(step: str, folder: str, output: str, *, problems: int) -> None:
     root = Path(folder)
     if step == "make":
         make(root, problems)
-        Path(output).write_text("{}")
+        Path(output).write_text("{}", encoding="utf-8")
         return
     from qup.stages import aligned, candidates, stream
 
@@ -177,11 +177,13 @@ def child(step: str, folder: str, output: str, *, problems: int) -> None:
             view = StreamView(Selection(step, 0, "rm", 1.0), Alignment(), ("student",))
             stream.run(view, inputs, context(root, f"stream-{step}"))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        int(line.split()[1]) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    )
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak += (len(os.sched_getaffinity(0)) if step == "verify" else 0) * children.ru_maxrss
     figures = {"seconds": seconds, "cpu_seconds": cpu, "children_cpu_seconds": children.ru_utime + children.ru_stime, "gb": peak / 2**20}
-    Path(output).write_text(json.dumps(figures))
+    Path(output).write_text(json.dumps(figures), encoding="utf-8")
 
 
 def verify(root: Path) -> None:

@@ -44,7 +44,7 @@ def body(what: str, **spec: Any) -> dict[str, Any]:
     """One body in a process of its own; its figures."""
     env = {**os.environ, "OMP_NUM_THREADS": str(spec.get("threads", 1)), "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "benchmarks.training_bodies", what, json.dumps(spec)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env)
     if done.returncode != 0:
         raise RuntimeError(f"{what} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
@@ -53,7 +53,7 @@ def body(what: str, **spec: Any) -> dict[str, Any]:
 def real_lengths(data: Path, n: int, longest: int) -> list[tuple[int, int]]:
     """(prompt, response) tokens of n MATH-500 problems, cut at `longest`."""
     found = []
-    with need(data / "math500.jsonl").open() as stream:
+    with need(data / "math500.jsonl").open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
             prompt = min(longest // 2, 30 + len(row["problem"]) // 3)

@@ -21,7 +21,7 @@ VOCABULARY = 151_936
 
 def resident() -> int:
     """Bytes of this process's memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize()
 
 

@@ -182,8 +182,8 @@ def export_stream(study: Study, shelf: Shelf, cell: Cell, to: Path) -> int:
             stream.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
             writer.write_table(pa.Table.from_pylist(entries, schema=schema))
             count += len(entries)
-    (to / "dataset_info.json").write_text(json.dumps({_slug(study, cell): LLAMA_FACTORY}, indent=2) + "\n")
-    (to / "axolotl.yaml").write_text(AXOLOTL)
+    (to / "dataset_info.json").write_text(json.dumps({_slug(study, cell): LLAMA_FACTORY}, indent=2) + "\n", encoding="utf-8")
+    (to / "axolotl.yaml").write_text(AXOLOTL, encoding="utf-8")
     (to / "README.md").write_text(stream_card(study, shelf, cell, count), encoding="utf-8")
     return count
 

@@ -110,6 +110,26 @@ def test_only_launch_knows_stage_modules_and_only_by_name():
             assert not [name for _, name in imports(path) if name.startswith("qup.stages")], path
 
 
+def opened_by_locale(path):
+    """Lines that read or write text, or take a command's output, in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(word.arg in ("encoding", None) for word in node.keywords):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        modes = [word.value for word in node.keywords if word.arg == "mode"]
+        modes += node.args[1:2] if isinstance(node.func, ast.Name) else node.args[:1]
+        mode = modes[0].value if modes and isinstance(modes[0], ast.Constant) else "r" if not modes else "b"
+        text = name in ("open", "fdopen") and "b" not in str(mode)
+        written = (name == "read_text" and not node.args) or (name == "write_text" and len(node.args) == 1)
+        if text or written or any(word.arg == "text" for word in node.keywords if name in ("run", "Popen", "check_output")):
+            yield node.lineno
+
+
+def test_files_and_outputs_are_read_and_written_in_utf_8_whatever_the_locale():
+    paths = [*modules(), ROOT / "launch.py", *(ROOT / "hydra_plugins").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    assert [f"{path.relative_to(ROOT)}:{line}" for path in paths for line in opened_by_locale(path)] == []
+
+
 def test_the_conda_file_installs_the_same_set():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]

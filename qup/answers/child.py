@@ -70,7 +70,7 @@ def _private_pipes() -> tuple[int, int]:
 
 def _limit_memory() -> None:
     try:
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        size = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     except FileNotFoundError:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -39,7 +39,7 @@ class Digests:
             return
         beside = self._path.with_name(f"{CACHE}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
-            beside.write_text(json.dumps(self._load() | self._new))
+            beside.write_text(json.dumps(self._load() | self._new), encoding="utf-8")
             beside.replace(self._path)
             self._new = {}
         except OSError:
@@ -48,7 +48,7 @@ class Digests:
 
     def _load(self) -> dict[str, list[int | str]]:
         try:
-            found = json.loads(self._path.read_text())
+            found = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

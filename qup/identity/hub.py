@@ -64,7 +64,7 @@ def _downloaded(kind: str, name: str, revision: str | None) -> str | None:
 
     ref = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind) / "refs" / (revision or "main")
     try:
-        found = ref.read_text().strip()
+        found = ref.read_text(encoding="utf-8").strip()
     except OSError:
         return None
     return found if is_commit(found) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -19,7 +20,15 @@ FILE_WIDTH = 200
 
 def make_console() -> Console:
     """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
+    degrade()
     return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+
+
+def degrade() -> None:
+    """Where the locale has no word for a character, output shows a question mark for it and goes on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def command(verb: str, study: str, shown: Path) -> str:

@@ -85,7 +85,7 @@ class Job:
     @classmethod
     def load(cls, path: Path) -> Job:
         """The job frozen at `path`."""
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         ref = Ref(*content["ref"])
         return cls(
             study=content["study"],

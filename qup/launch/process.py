@@ -147,7 +147,7 @@ def write_failure(job: Job, text: str, corrupt: list[str] | None = None) -> None
 def read_failure(path: Path) -> dict[str, Any] | None:
     """A recorded failure, None where there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     assert isinstance(content, dict)

@@ -87,7 +87,7 @@ def freeze_code(store: Store) -> Snapshot:
             target = draft / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT.parent / name, target)
-        (draft / ".commit").write_text(commit + "\n")
+        (draft / ".commit").write_text(commit + "\n", encoding="utf-8")
         (draft / ".diff").write_bytes((_git("diff", "HEAD") if commit else None) or b"")
         try:
             draft.rename(final)

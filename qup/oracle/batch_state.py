@@ -54,7 +54,7 @@ class BatchStates:
         path = self._folder / f"{state.name}.json"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with beside.open("w") as file:
+            with beside.open("w", encoding="utf-8") as file:
                 json.dump(asdict(state), file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -65,7 +65,7 @@ class BatchStates:
     def waiting(self) -> list[BatchState]:
         """Batches that nobody has collected, oldest first."""
         paths = [path for path in sorted(self._folder.glob("*.json")) if not path.with_suffix(".collected").exists()]
-        states = [BatchState(**json.loads(path.read_text())) for path in paths]
+        states = [BatchState(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
         return [state for state in states if state.endpoint == self._endpoint]
 
     def collected(self, state: BatchState) -> bool:

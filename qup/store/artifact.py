@@ -94,7 +94,7 @@ class Artifact:
     def load(cls, stage: str, key: str, path: Path) -> Artifact | None:
         """The artifact at `path`, None where there is none; sizes are checked, bytes only when read."""
         try:
-            text = (path / "manifest.json").read_text()
+            text = (path / "manifest.json").read_text(encoding="utf-8")
             manifest = json.loads(text)
         except FileNotFoundError:
             return None
@@ -117,6 +117,6 @@ class Artifact:
 
 def _changed(path: Path, text: str) -> bool:
     try:
-        return path.read_text() != text
+        return path.read_text(encoding="utf-8") != text
     except (FileNotFoundError, UnicodeDecodeError):
         return True

@@ -29,7 +29,7 @@ STALE_TRIES = 20
 def _machine() -> str:
     """Names this boot of this machine and its process namespace, within which a pid means something."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
@@ -38,7 +38,7 @@ def _machine() -> str:
 def _started(pid: int) -> str:
     """The start time of a process in clock ticks; empty where there is no such process or it is a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]
@@ -95,7 +95,7 @@ class Lease:
 
     def _write_beside(self) -> Path:
         beside = self.path.with_name(f".{self.path.name}.{self.owner}.{secrets.token_hex(3)}")
-        beside.write_text(json.dumps(self._content()))
+        beside.write_text(json.dumps(self._content()), encoding="utf-8")
         return beside
 
     def _create(self) -> bool:

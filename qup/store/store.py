@@ -44,7 +44,7 @@ def write_json(path: Path, value: Any, *, compact: bool = False, sync: bool = Tr
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with beside.open("w") as stream:
+        with beside.open("w", encoding="utf-8") as stream:
             stream.write(json.dumps(value, indent=None if compact else 1, sort_keys=True, allow_nan=True))
             stream.flush()
             if sync:
@@ -158,7 +158,7 @@ class Store:
     def find(self, stage: str, identity: str) -> Artifact | None:
         """An artifact made by equal work, under whatever key."""
         try:
-            key = (self.root / stage / ".identity" / identity).read_text().strip()
+            key = (self.root / stage / ".identity" / identity).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
         return self.get_sound(stage, key)
@@ -256,7 +256,7 @@ class Store:
         index = self.root / record.stage / ".identity" / record.identity
         index.parent.mkdir(exist_ok=True)
         beside = index.with_name(f".{index.name}.{secrets.token_hex(4)}")
-        beside.write_text(record.key)
+        beside.write_text(record.key, encoding="utf-8")
         os.replace(beside, index)
         shutil.rmtree(self.work(record.stage, record.key), ignore_errors=True)
         artifact = self.get(record.stage, record.key)

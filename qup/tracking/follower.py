@@ -47,7 +47,7 @@ def follow(folder: Path, parent: int) -> int:
 
 def _ended(folder: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((folder / END).read_text())
+        found = json.loads((folder / END).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

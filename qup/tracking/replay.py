@@ -121,7 +121,7 @@ def _reference(run: Any, name: str, path: str) -> None:
 def report_summary(report: Path) -> dict[str, Any]:
     """The verdicts of a report, for the summary of the study's run."""
     try:
-        content = json.loads((report / "summary.json").read_text())
+        content = json.loads((report / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     found = {f"verdict.{one['student']}": one["outcome"] for one in content.get("verdicts", [])}

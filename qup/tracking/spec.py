@@ -53,7 +53,7 @@ class Spec:
 
     @classmethod
     def load(cls, folder: Path) -> Spec:
-        content = json.loads((folder / SPEC).read_text())
+        content = json.loads((folder / SPEC).read_text(encoding="utf-8"))
         return cls(**{**content, "tags": tuple(content["tags"])})
 
     def history(self, folder: Path) -> list[dict[str, Any]]:

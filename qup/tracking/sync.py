@@ -160,7 +160,7 @@ def _sync(run: _Run, folder: Path, patience_s: float | None = None) -> str:
     """Sends one run in a process of its own, unless exactly this was sent before; `failed` where it takes too long."""
     digest = run.digest
     try:
-        known = json.loads((folder / SYNCED).read_text())
+        known = json.loads((folder / SYNCED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     there = run.spec.mode == "online" or any((folder / "wandb").glob("offline-run-*/*.wandb"))
@@ -196,7 +196,7 @@ def _replay_folder(folder: Path, report: Path | None) -> None:
     from qup.tracking.replay import replay
 
     spec = replace(Spec.load(folder), steps=None)
-    replay(spec, folder, spec.history(folder), json.loads((folder / "summary.json").read_text()), report)
+    replay(spec, folder, spec.history(folder), json.loads((folder / "summary.json").read_text(encoding="utf-8")), report)
 
 
 __all__ = ["run_id", "sync_study"]

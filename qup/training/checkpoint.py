@@ -83,7 +83,7 @@ class Checkpoints:
     def hold(self, patience_s: float = 10.0) -> Iterator[None]:
         """Locks the directory for this process and its ranks. StoreError where another holds it longer than `patience_s`."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as stream:
+        with (self.root / ".lock").open("a+", encoding="utf-8") as stream:
             until = time.monotonic() + patience_s
             while True:
                 try:
@@ -107,7 +107,7 @@ class Checkpoints:
         found = []
         for marker in sorted(self.root.glob(f"step-*/{MARKER}"), reverse=True):
             try:
-                found.append(Checkpoint(marker.parent, State(**json.loads(marker.read_text()))))
+                found.append(Checkpoint(marker.parent, State(**json.loads(marker.read_text(encoding="utf-8")))))
             except (ValueError, TypeError):
                 self.log.warning("%s: its marker is unreadable; left aside", marker.parent)
         return found
@@ -142,7 +142,7 @@ class Checkpoints:
                 _flush(file)
                 files[file.relative_to(path).as_posix()] = file.stat().st_size
         beside = path / f".{MARKER}"
-        beside.write_text(json.dumps(asdict(State(**{**asdict(state), "files": files})), indent=1))
+        beside.write_text(json.dumps(asdict(State(**{**asdict(state), "files": files})), indent=1), encoding="utf-8")
         _flush(beside)
         os.replace(beside, path / MARKER)
         self.tidy(keep=KEPT)
@@ -184,7 +184,14 @@ def to_universal(checkpoint: Checkpoint, workers: int) -> Path:
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
     command += ["--input_folder", str(checkpoint.path), "--output_folder", str(target)]
     command += ["--num_extract_workers", str(workers), "--num_merge_workers", str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+    )
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise StoreError(f"{checkpoint.path}: could not be converted for another number of ranks: {' '.join(last)}")

@@ -62,8 +62,8 @@ def _become_rank(folder: Path, env: Mapping[str, str], log: Path) -> None:
         os.dup2(nothing, 0)
         os.dup2(target, 1)
         os.dup2(target, 2)
-        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
         from qup.training.worker import main
 
         main(folder)

@@ -63,7 +63,7 @@ def write_model(trained: Trained, weights: dict[str, Tensor], tokenizer: Any, st
     finally:
         causal.generation_config = kept
     tokenizer.save_pretrained(beside)
-    (beside / "README.md").write_text(card)
+    (beside / "README.md").write_text(card, encoding="utf-8")
     for path in beside.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     shutil.rmtree(target, ignore_errors=True)

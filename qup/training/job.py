@@ -39,12 +39,12 @@ class Job:
             "memory": self.memory,
             "sources": self.sources,
         }
-        (folder / "job.json").write_text(json.dumps(content, indent=1))
+        (folder / "job.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Job:
         """Reads job.json."""
-        content = json.loads((folder / "job.json").read_text())
+        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         return cls(
             build(TrainView, content["view"]),
             Path(content["stream"]),

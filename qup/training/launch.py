@@ -209,7 +209,7 @@ def _fresh_folder(root: Path, where: Placement) -> Path:
             shutil.rmtree(old, ignore_errors=True)
     folder = root / secrets.token_hex(4)
     folder.mkdir(parents=True)
-    (folder / "parent").write_text(str(os.getpid()))
+    (folder / "parent").write_text(str(os.getpid()), encoding="utf-8")
     return folder
 
 
@@ -239,14 +239,14 @@ def _signal(number: int) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
 
 
 def _last_line(path: Path) -> str:
     try:
-        lines = path.read_text(errors="replace").strip().splitlines()
+        lines = path.read_text(errors="replace", encoding="utf-8").strip().splitlines()
     except FileNotFoundError:
         return ""
     return lines[-1].strip() if lines else ""

@@ -33,9 +33,9 @@ class StepLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_steps(path) if line["step"] <= done]
         beside = path.with_name(f".{path.name}")
-        beside.write_text("".join(_line(entry) for entry in kept))
+        beside.write_text("".join(_line(entry) for entry in kept), encoding="utf-8")
         beside.replace(path)
-        self.stream: TextIO = path.open("a")
+        self.stream: TextIO = path.open("a", encoding="utf-8")
 
     def append(self, entry: Mapping[str, Any]) -> None:
         self.stream.write(_line(entry))
@@ -55,7 +55,7 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     steps = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             steps.append(json.loads(line))
         except ValueError:

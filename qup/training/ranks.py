@@ -102,7 +102,7 @@ class Meeting:
         if world.first:
             made = TCPStore(self.host, 0, world.size, is_master=True, timeout=COLLECTIVE_TIMEOUT, wait_for_workers=False)
             beside = self.folder / ".master"
-            beside.write_text(f"{self.host}:{made.port}")
+            beside.write_text(f"{self.host}:{made.port}", encoding="utf-8")
             os.replace(beside, place)
             return made
         until = time.monotonic() + self.patience_s
@@ -110,7 +110,7 @@ class Meeting:
             if time.monotonic() > until:
                 raise TimeoutError(f"rank 0 has not said within {self.patience_s:g} s where it listens ({place})")
             time.sleep(0.05)
-        host, _, port = place.read_text().rpartition(":")
+        host, _, port = place.read_text(encoding="utf-8").rpartition(":")
         return TCPStore(host, int(port), world.size, is_master=False, timeout=COLLECTIVE_TIMEOUT, wait_for_workers=False)
 
 

@@ -45,7 +45,7 @@ class Outbox:
 
     def _write(self, name: str, content: Any) -> None:
         beside = self.folder / f".{name}"
-        beside.write_text(json.dumps(content))
+        beside.write_text(json.dumps(content), encoding="utf-8")
         os.replace(beside, self.folder / name)
 
 

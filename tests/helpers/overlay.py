@@ -61,7 +61,7 @@ def cells_table(study, store):
 
 def write_cells_csv(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{row['label']},{row['total']}\\n" for row in rows))
+    path.write_text("".join(f"{row['label']},{row['total']}\\n" for row in rows), encoding="utf-8")
 
 
 def show_cells(rows, console):

@@ -189,7 +189,7 @@ def curve(run: Run, shelf: Shelf) -> Curve | None:
     if artifact is None or not artifact.has("steps.jsonl"):
         return None
     try:
-        lines = artifact.file("steps.jsonl").read_text().splitlines()
+        lines = artifact.file("steps.jsonl").read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines if line.strip()]
         points = [(float(one["step"]), float(one["nll"]), float(one.get("targets") or 1)) for one in entries if one.get("nll") is not None]
     except (CorruptArtifact, OSError, ValueError, KeyError, TypeError) as error:

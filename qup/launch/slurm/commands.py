@@ -173,7 +173,7 @@ class Slurm:
             raise QupError(f"sbatch refused the job: {said}") from None
 
     def _once(self, args: Sequence[str]) -> str:
-        done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(args, capture_output=True, text=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL)
         if done.returncode == 0 and not (args[:2] == ("scontrol", "ping") and "DOWN" in done.stdout and "UP" not in done.stdout):
             return done.stdout
         said = (done.stderr.strip() or done.stdout.strip()).replace("\n", "; ")

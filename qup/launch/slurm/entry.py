@@ -63,7 +63,7 @@ def requeue(max_requeues: int, log: logging.Logger) -> NoReturn:
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{index}" if array else os.environ["SLURM_JOB_ID"]
     log.warning("requeueing %s (time %d of %d)", job, restarts + 1, max_requeues)
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, encoding="utf-8", errors="replace")
     if done.returncode:
         log.error("scontrol requeue: %s", done.stderr.strip())
     else:
@@ -86,7 +86,9 @@ def write_to_log(job: Job, rank: int, worker: tuple[int, int] | None) -> None:
 def set_rendezvous(rank: int, ranks: int) -> None:
     """torch.distributed's environment out of SLURM's: first host of the job, a port derived from its id."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ["SLURM_JOB_NODELIST"]
-    hosts = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True).stdout.split()
+    hosts = subprocess.run(
+        ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, encoding="utf-8", errors="replace", check=True
+    ).stdout.split()
     mark = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', 0)}"
     port = 20000 + int(hashlib.sha256(mark.encode()).hexdigest(), 16) % 20000
     os.environ.update(

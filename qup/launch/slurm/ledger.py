@@ -59,7 +59,7 @@ class Ledger:
         """All submissions, oldest first; a line torn by a crash is passed over."""
         found: dict[str, Submission] = {}
         try:
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
         for line in lines:
@@ -111,7 +111,7 @@ class Queue:
         found = {}
         for path in self.root.glob("*.json") if self.root.is_dir() else []:
             try:
-                entry = json.loads(path.read_text())
+                entry = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
             found[Ref(*entry["ref"])] = entry

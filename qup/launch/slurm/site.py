@@ -67,7 +67,7 @@ def load_site(study_dir: Path) -> Site:
     path = study_dir / "slurm" / "site.json"
     if not on_slurm(study_dir):
         raise QupError(f"study {study_dir.name} was not submitted to SLURM; launch it with hydra/launcher=slurm")
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     code = Path(content["code"]) if content["code"] else None
     return Site(study.name, study_dir, study.open_store(), build(Cluster, content["cluster"]), code, Path(content["cwd"]))
 
