@@ -36,12 +36,13 @@ def test_a_dry_run_says_what_the_partitions_cannot_give(overlay, slurm):
 
 EARLY = """def load_inputs(store: Store, job: Job) -> dict[str, Artifact]:
     if job.ref.kind == "train" and os.environ.get("RANK") == "0":
+        Path(os.environ["QUP_TEST_CONTROL"], job.study).touch()
         {what}
 """
 
 
 def test_when_rank_0_fails_early_all_ranks_end_within_a_minute_and_status_says_which(overlay, slurm):
-    ends = {}
+    names = []
     for name, what in (("raised", 'raise StoreError("the disk is full")'), ("killed", "os.kill(os.getpid(), 9)")):
         path = overlay.root / "qup" / "launch" / "execution.py"
         text = path.read_text(encoding="utf-8")
@@ -49,20 +50,21 @@ def test_when_rank_0_fails_early_all_ranks_end_within_a_minute_and_status_says_w
         assert text.count(head) == 1
         path.write_text(text.replace(head, EARLY.replace("{what}", what)), encoding="utf-8")
         cells = [
-            replace(one, study=replace(one.study, name=name), trainer=replace(one.trainer, lr=len(name) + 0.1 * len(ends)))
+            replace(one, study=replace(one.study, name=name), trainer=replace(one.trainer, lr=len(name) + 0.1 * len(names)))
             for one in grid(train=replace(SMALL, tasks=2))[:1]
         ]
         status, out = overlay.launch(cells, "slurm")
         path.write_text(text, encoding="utf-8")
         assert status == 0, out
-        ends[name] = time.time()
-    for name in ends:
+        names.append(name)
+    for name in names:
         assert overlay.qup("wait", name, timeout=240)[0] == 1
-    raised, killed = (state_of(overlay, "train", study=name) for name in ends)
+    raised, killed = (state_of(overlay, "train", study=name) for name in names)
     assert "rank 0 of 2: the disk is full" in raised["detail"], raised
     assert "SIGKILL" in killed["detail"] or "task 0" in killed["detail"] or "Killed" in killed["detail"], killed
     for line in slurm.run("scontrol", "show", "job", "-o").splitlines():
         if ".train" in line and ("raised" in line or "killed" in line):
             fields = dict(part.partition("=")[::2] for part in line.split() if "=" in part)
-            began, ended = (time.mktime(time.strptime(fields[at], "%Y-%m-%dT%H:%M:%S")) for at in ("StartTime", "EndTime"))
-            assert fields["JobState"] == "FAILED" and ended - began < 65, line
+            ended = time.mktime(time.strptime(fields["EndTime"], "%Y-%m-%dT%H:%M:%S"))
+            died = (overlay.control / fields["JobName"].partition(".")[0]).stat().st_mtime
+            assert fields["JobState"] == "FAILED" and ended - died < 60, line

@@ -26,7 +26,7 @@ from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
 from qup.store.store import package_versions
 
-LAST_S = 50
+LAST_S = 40
 """Seconds that the other ranks of a training live on once one has ended."""
 
 
