@@ -178,7 +178,9 @@ def test_a_study_that_is_registered_in_the_last_moment_keeps_what_it_needs(
         assert not (path / "pruned").exists()
 
 
-def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_that_lost_weights_while_it_was_planned_trains_them_anew(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registered_as(tmp_path, plan.study_dir, "none")
     longer = with_seed(plan.graph.cells[0].config.evaluation)
     cells = [
