@@ -15,7 +15,7 @@ JOBS ?= 2
 # vLLM pins other numpy, torch and transformers than qup: it has an environment of its own.
 VLLM_VENV := .venv-vllm
 
-.PHONY: demo test test-vllm lint fix pictures smollm2 clean
+.PHONY: demo test test-rehearsal test-vllm lint fix pictures smollm2 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python launch.py -m experiment=lab
@@ -32,6 +32,10 @@ test-vllm: $(VENV)/.test $(VLLM_VENV)/.made
 $(VLLM_VENV)/.made: tests/vllm/environment.sh
 	sh tests/vllm/environment.sh $(VLLM_VENV) $(PYTHON)
 	@touch $@
+
+# All of the paper's experiments under their own names, in small; `make test` runs the smallest.
+test-rehearsal: $(VENV)/.test
+	QUP_TEST_REHEARSAL=1 $(BIN)/python -m pytest tests/rehearsal
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
