@@ -61,6 +61,8 @@ class RolloutsView:
     model: Model
     sampling: Sampling
     vllm: Vllm = field(default_factory=Vllm, metadata=RUNTIME)
+    too_long: str = "error"
+    """Whether problems without room for a response are left out (`exclude`) or refused."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class VerdictsView:
 
     extraction: str
     timeout_s: float
+    stop_required: bool = True
+    """Whether only responses that ended by a stop token are eligible."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ class Student:
             "context": self.context,
         }
 
+    def without_room(self, problems: Sequence[str], questions: Sequence[str], least: int) -> frozenset[str]:
+        """The problems whose prompt leaves fewer than `least` tokens of the context."""
+        return frozenset(name for name, _ in without_room(self.tokenizer, self.model.template, problems, questions, self.context, least))
+
     def check_prompts(self, problems: Sequence[str], questions: Sequence[str], least: int) -> None:
         """Raises InputError listing the problems whose prompt leaves fewer than `least` tokens of the context."""
         bad = without_room(self.tokenizer, self.model.template, problems, questions, self.context, least)

@@ -75,6 +75,8 @@ def check_room(model: Model, data: Problems | Benchmark, sampling: Sampling, key
     """
     if model.lab is None and (gguf_path(model) is not None or local(model.path) is None or check_model(model)):
         return []
+    if isinstance(data, Problems) and data.too_long == "exclude":
+        return []
     least = sampling.min_new_tokens
     try:
         if model.lab is not None:
@@ -100,7 +102,7 @@ def no_room(bad: Sequence[tuple[str, int]], context: int, least: str) -> str:
     more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
     return (
         f"prompts of {len(bad)} problems leave fewer than {least} of the context of {context} tokens: {listed}{more}; "
-        "leave them out, or lower min_new_tokens"
+        "leave them out (problems.too_long=exclude does, for training problems), or lower min_new_tokens"
     )
 
 

@@ -72,11 +72,11 @@ def _first_half(graph: Graph, cell: Config) -> _Arm:
         return arm
     arm.rollouts = graph.add(
         "rollouts",
-        views.RolloutsView(cell.model, cell.rollouts.sampling, cell.vllm),
+        views.RolloutsView(cell.model, cell.rollouts.sampling, cell.vllm, cell.problems.too_long),
         {"problems": problems, **student},
         label=cell.model.name,
     )
-    verifying = views.VerdictsView(cell.rollouts.extraction, cell.rollouts.timeout_s)
+    verifying = views.VerdictsView(cell.rollouts.extraction, cell.rollouts.timeout_s, cell.rollouts.stop_required)
     arm.verdicts = graph.add("verdicts", verifying, {"problems": problems, "rollouts": arm.rollouts}, label=cell.model.name)
     seed = cell.selection.seed or 0
     arm.solvable = graph.add("solvable", views.SolvableView(seed), {"problems": problems, "verdicts": arm.verdicts}, label=cell.model.name)

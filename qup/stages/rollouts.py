@@ -33,7 +33,10 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
     sampling, size = view.sampling, view.sampling.shard
     table = inputs["problems"].table("problems", ["problem_id", "question"])
     student = Student.open(view.model, _directory(inputs))
-    student.check_prompts(table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)
+    asked = (table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)
+    left_out = student.without_room(*asked) if view.too_long == "exclude" else frozenset()
+    if view.too_long == "error" or len(left_out) == table.num_rows:
+        student.check_prompts(*asked)
     shards = -(-table.num_rows // size)
     others = sum(min(size, table.num_rows - index * size) for index in range(shards) if ctx.has_shard(index))
     mine = 0
@@ -41,7 +44,7 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
         for index in sorted(indices):
             ctx.check()
             part = table.slice(index * size, size)
-            problems = [Problem(row["problem_id"], row["question"]) for row in part.to_pylist()]
+            problems = [Problem(row["problem_id"], row["question"]) for row in part.to_pylist() if row["problem_id"] not in left_out]
             before = others + mine
             answered = respond(
                 backend,
@@ -51,7 +54,7 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
                 lambda done, before=before: ctx.progress(before + done, table.num_rows, "problems"),  # type: ignore[misc]
             )
             ctx.save_shard(index, with_facts(_rows(problems, answered.responses_PS), answered.facts))
-            mine += len(problems)
+            mine += part.num_rows
 
 
 def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     return {
         **counts,
         "n_problems": problems,
+        "n_too_long": inputs["problems"].table("problems", ["problem_id"]).num_rows - problems,
         "mean_tokens": counts["tokens"] / samples,
         "clamped": facts.clamped,
         **facts.same,

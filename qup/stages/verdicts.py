@@ -69,7 +69,8 @@ def _judged(view: VerdictsView, table: pa.Table, golds: Sequence[str], verifier:
     extracted = [extract(text, view.extraction) for text in texts]
     verdicts = verifier.verdicts(list(zip(extracted, golds, strict=True)))
     correct = [verdict in CORRECT for verdict in verdicts]
-    eligible = [right and finish == "stop" and bool(text.strip()) for right, finish, text in zip(correct, finishes, texts, strict=True)]
+    ended = [finish == "stop" or not view.stop_required for finish in finishes]
+    eligible = [right and whole and bool(text.strip()) for right, whole, text in zip(correct, ended, texts, strict=True)]
     made = {"extracted": extracted, "correct": correct, "verdict": verdicts, "eligible": eligible}
     for name, values in made.items():
         table = table.append_column(TABLE.field(name), pa.array(values, TABLE.field(name).type))

@@ -221,3 +221,25 @@ def rollouts_facts(view):
     from qup.generation.responses import sampling_facts
 
     return sampling_facts(view.sampling)
+
+
+@pytest.mark.parametrize("shard_size", [1, 3])
+def test_problems_without_room_are_left_out_and_counted_where_that_is_asked(tmp_path, view, inputs, shard_size):
+    tight = replace(with_sampling(view, shard_size=shard_size), model=replace(view.model, context=17), too_long="exclude")
+    drawn = run(tmp_path, tight, inputs)
+    assert drawn.table("rollouts")["problem_id"].unique().to_pylist() == ["p0", "p1", "p3", "p4", "p6"]
+    assert (drawn.metrics["n_problems"], drawn.metrics["n_too_long"]) == (5, 2)
+    judged = judge(tmp_path, inputs | {"rollouts": drawn})
+    assert judged.table("verdicts").num_rows == 5 * N
+
+
+def test_where_no_problem_has_room_that_is_an_error_all_the_same(tmp_path, view, inputs):
+    with pytest.raises(InputError, match="prompts of 7 problems"):
+        run(tmp_path, replace(view, model=replace(view.model, context=10), too_long="exclude"), inputs)
+
+
+def test_a_correct_response_that_was_cut_off_is_eligible_where_no_stop_is_required(tmp_path, view, lucky):
+    drawn = lucky | {"rollouts": run(tmp_path, with_sampling(view, max_new_tokens=9), lucky)}
+    strict = judge(tmp_path, drawn, "strict")
+    table = run_sharded(verdicts, VerdictsView("last_number", 5.0, stop_required=False), drawn, context(tmp_path, "open"), "verdicts")
+    assert table.metrics["eligible"] == strict.metrics["eligible"] + strict.metrics["correct_cut_off"] > strict.metrics["eligible"]

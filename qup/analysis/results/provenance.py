@@ -215,6 +215,7 @@ def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
                 loss("rollouts cut at the length limit", "truncated", "n_samples"),
                 loss("empty rollouts", "empty", "n_samples"),
                 loss(CLAMPED, "clamped", "n_problems"),
+                loss("problems without room for a response (problems.too_long=exclude)", "n_too_long", "n_problems"),
             ]
         case "verdicts":
             return [

@@ -44,6 +44,11 @@ class Problems:
     id: str | None = opt(None, "column of the problem's id; row numbers where none")
     gold: str = opt("plain", "how the gold answer is read out of its column", choices=GOLDS)
     limit: int | None = opt(None, "only the first so many problems", at_least=1)
+    too_long: str = opt(
+        "error",
+        "problems whose prompt leaves the student too little room; exclude: no rollouts of them, counted",
+        choices=("error", "exclude"),
+    )
     missing_gold: str = opt(
         "error", "a row without a readable gold answer: an error, or excluded and counted", choices=("error", "exclude")
     )

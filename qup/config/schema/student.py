@@ -62,4 +62,5 @@ class Rollouts:
 
     sampling: Sampling = section(Sampling, "how they are drawn")
     extraction: str = opt("dft", "how the answer is read out of a response", choices=EXTRACTIONS)
+    stop_required: bool = opt(True, "a correct response that the length limit cut off enters no stream; false: it may")
     timeout_s: float = opt(5.0, "seconds a symbolic comparison may take before it counts as wrong", above=0)
