@@ -17,7 +17,12 @@ from qup.launch.code import ROOT
 from qup.store import Store
 
 NEEDED = ("qup/**/*", "hydra_plugins/qup_*.py")
-"""What jobs use; in a checkout everything that git tracks or does not ignore comes along."""
+"""What jobs use; in a checkout whatever else is code and not ignored by git comes along."""
+
+
+CODE = (".py", ".pyi", ".yaml", ".yml", ".toml", ".cfg", ".json", ".jinja", ".sh", ".txt", ".md")
+LARGEST = 1 << 20
+"""Bytes of a file that may be code, outside of what jobs use for sure."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Snapshot:
     path: Path
     digest: str
     commit: str
+    left_out: tuple[Path, ...] = ()
+    """Files beside the code that are none."""
 
 
 def _git(*args: str) -> bytes | None:
@@ -64,12 +71,20 @@ def _files() -> list[Path]:
     return sorted(name for name in set(names) if (ROOT.parent / name).is_file() and "__pycache__" not in name.parts)
 
 
+def _is_code(name: Path) -> bool:
+    """Whether a file goes along: all that jobs use, and of the rest of a checkout what is small and looks like code."""
+    if name.parts[0] in ("qup", "conf", "hydra_plugins"):
+        return True
+    return name.suffix in CODE and (ROOT.parent / name).stat().st_size <= LARGEST
+
+
 def freeze_code(store: Store) -> Snapshot:
     """Copies the code into the store, once for equal code, with the commit and the diff beside it.
 
     Raises QupError where files cannot be read.
     """
-    names = _files()
+    everything = _files()
+    names = [name for name in everything if _is_code(name)]
     hasher = hashlib.sha256()
     try:
         for name in names:
@@ -95,4 +110,4 @@ def freeze_code(store: Store) -> Snapshot:
             shutil.rmtree(draft, ignore_errors=True)
             if not final.exists():
                 raise
-    return Snapshot(final, digest, commit)
+    return Snapshot(final, digest, commit, tuple(name for name in everything if name not in set(names)))

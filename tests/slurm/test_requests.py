@@ -68,3 +68,15 @@ def test_when_rank_0_fails_early_all_ranks_end_within_a_minute_and_status_says_w
             ended = time.mktime(time.strptime(fields["EndTime"], "%Y-%m-%dT%H:%M:%S"))
             died = (overlay.control / fields["JobName"].partition(".")[0]).stat().st_mtime
             assert fields["JobState"] == "FAILED" and ended - died < 60, line
+
+
+def test_a_launch_from_inside_an_allocation_does_the_same(overlay, slurm):
+    overlay.env |= {
+        "SLURM_MEM_PER_CPU": "10", "SBATCH_MEM_PER_CPU": "10", "SBATCH_EXPORT": "NONE", "SBATCH_PARTITION": "nowhere", "SBATCH_HOLD": "1",
+        "SLURM_NTASKS": "7", "SLURM_JOB_NAME": "shell", "SQUEUE_USERS": "nobody", "SQUEUE_PARTITION": "nowhere", "SQUEUE_STATES": "FAILED",
+        "SINFO_PARTITION": "nowhere", "SLURM_EXPORT_ENV": "NONE", "SALLOC_WAIT_ALL_NODES": "1",
+    }  # fmt: skip
+    status, out = overlay.launch(grid()[:1], "slurm")
+    assert status == 0, out
+    assert overlay.qup("wait", "test", timeout=240)[0] == 0
+    assert len(overlay.runs("ended")) == len({run["key"] for run in overlay.runs("ended")}) > 8

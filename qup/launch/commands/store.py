@@ -93,7 +93,7 @@ def needed_refs(store: Store) -> set[Ref]:
 
 
 def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
-    """Removes artifacts and unfinished work that nothing registered or running needs, and what was set aside as corrupt."""
+    """Removes artifacts and unfinished work that nothing registered or running needs, frozen code of studies that are gone, and what was set aside."""
     known, needed = _registrations(store), needed_refs(store)
     freed = count = 0
     for folder in [store.root / kind for kind in KINDS] + [store.corrupt]:
@@ -113,8 +113,21 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
                 highlight=False,
                 soft_wrap=True,
             )
+    for entry in _unused_code(store):
+        size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+        freed, count = freed + size, count + 1
+        console.print(f"{'would remove' if dry_run else 'removed'} code/{entry.name}  {size / 1e6:.2f} MB", highlight=False, soft_wrap=True)
+        if not dry_run:
+            shutil.rmtree(entry, ignore_errors=True)
     console.print(f"{count} {'would go' if dry_run else 'gone'}, {freed / 1e6:.1f} MB")
     return 0
+
+
+def _unused_code(store: Store) -> list[Path]:
+    """Frozen code that no study's jobs run, and that nobody froze just now."""
+    used = {json.loads(path.read_text(encoding="utf-8")).get("code") for path in store.studies.glob("*/slurm/site.json")}
+    there = sorted((store.root / "code").glob("*"))
+    return [entry for entry in there if entry.is_dir() and str(entry) not in used and time.time() - entry.stat().st_ctime > IN_USE_S]
 
 
 def _in_use(store: Store, ref: Ref) -> bool:

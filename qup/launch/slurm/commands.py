@@ -39,6 +39,20 @@ AT_THE_LIMIT = ("MaxSubmitJob", "GrpSubmitJob", "job submit limit")
 _SQUEUE = "JobArrayID:40,State:24,Reason:60,RestartCnt:8,TimeUsed:20,exit_code:12,Comment:400"
 
 
+FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANCEL_", "SACCT_", "SCONTROL_", "PMI_", "PMIX_")
+"""Beginnings of variables by which SLURM's commands are told otherwise, or an allocation tells what it is."""
+KEPT = ("SLURM_CONF", "SLURM_JWT")
+"""Which cluster is spoken to, and as whom."""
+
+
+def clean_environment() -> dict[str, str]:
+    """What SLURM's commands and the jobs get: this environment without what an allocation or the user's habits say to them.
+
+    All that a job asks for stands in `cluster`, so that a launch does the same from a login node and from inside a job.
+    """
+    return {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith(FOREIGN)}
+
+
 class ControllerAway(QupError):
     """SLURM's controller does not answer."""
 
@@ -173,7 +187,9 @@ class Slurm:
             raise QupError(f"sbatch refused the job: {said}") from None
 
     def _once(self, args: Sequence[str]) -> str:
-        done = subprocess.run(args, capture_output=True, text=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            args, capture_output=True, text=True, encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL, env=clean_environment()
+        )
         if done.returncode == 0 and not (args[:2] == ("scontrol", "ping") and "DOWN" in done.stdout and "UP" not in done.stdout):
             return done.stdout
         said = (done.stderr.strip() or done.stdout.strip()).replace("\n", "; ")

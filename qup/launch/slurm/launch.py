@@ -42,7 +42,7 @@ def submit_study(plan: Plan, resolved: Sequence[Config], console: Console) -> tu
             f"cluster.max_jobs={first.cluster.max_jobs}: {len(plan.to_run)} stages are more, and cluster.nodes_submit=false says that no job "
             "may submit the rest; stay with study.wait=true, so that this process does it"
         )
-    site = make_site(plan, first)
+    site = make_site(plan, first, console.print)
     save_site(site)
     with queue_lock(plan.store):
         submitter = Submitter(site, slurm)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,12 @@ class Site:
         return identity(self.study, self.store.root)
 
 
-def make_site(plan: Plan, first: Config) -> Site:
-    """Freezes the code, unless study.code=live."""
+def make_site(plan: Plan, first: Config, say: Callable[[str], None]) -> Site:
+    """Freezes the code, unless study.code=live, and says what was left out of it."""
     snapshot: Snapshot | None = freeze_code(plan.store) if first.study.code == "frozen" else None
+    if snapshot and snapshot.left_out:
+        listed = ", ".join(map(str, snapshot.left_out[:3])) + (", …" if len(snapshot.left_out) > 3 else "")
+        say(f"{len(snapshot.left_out)} files beside the code are no code and were not frozen with it: {listed}")
     return Site(plan.study, plan.study_dir, plan.store, first.cluster, snapshot.path if snapshot else None, Path.cwd())
 
 
