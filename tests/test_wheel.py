@@ -49,7 +49,7 @@ def test_a_cell_runs_and_nothing_is_written_beside_the_code(installed: Installed
     before = installed.files()
     status, out = installed.qup(folder, "launch", *CELL, "evaluation.sampling.seed=5", "study.name=far")
     assert status == 0, out
-    assert "1 stage ran" in out
+    assert "2 stages ran" in out, "responses, and what they come to"
     assert installed.files() == before
     assert (folder / "multirun" / "far" / "report" / "report.html").exists()
     assert installed.qup(folder, "status", "far")[0] == 0

@@ -91,7 +91,7 @@ def test_what_is_wrong_with_own_files_is_told_at_once(folder: Path, tmp_path: Pa
         "evaluation.benchmarks.my_benchmark.path",
         "not valid JSON",
         "no column 'id' (source.id) and no column 'text' (source.text)",
-        "model.path='models/my_student'",
+        "model.path='./models/my_student'",
     ):
         assert told in out, out
 
@@ -126,7 +126,7 @@ def test_own_data_come_to_a_report(folder: Path) -> None:
     assert status == 0, out
     plan = json.loads((folder / "multirun" / "three_seeds" / "plan.json").read_text(encoding="utf-8"))
     to_run = {stage["name"] for stage in plan["stages"] if stage["state"] == "run"}
-    assert to_run == {"train", "evaluate"}, "what the seeds share is not computed again"
+    assert to_run == {"train", "responses", "evaluate"}, "what the seeds share is not computed again"
 
 
 def write(path: Path, entries: list[dict[str, str]]) -> None:
