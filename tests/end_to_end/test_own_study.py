@@ -119,7 +119,7 @@ def test_own_data_come_to_a_report(folder: Path) -> None:
     found = {row["stream"]: row for row in rows(folder, "my_student")}
     assert found.keys() == {"slm_rft", "my_traces", "base"}
     assert all(row["total"] and row["model"] == "my_student" for row in found.values())
-    assert found["slm_rft"]["n"] == found["my_traces"]["n"] != "0"
+    assert found["slm_rft"]["n_train"] == found["my_traces"]["n_train"] != "0"
     report = (folder / "multirun" / "my_student" / "report" / "report.html").read_text(encoding="utf-8")
     assert "my_traces" in report and "my_student" in report
     status, out = typed(folder, f"{seeds} study.dry_run=true")
