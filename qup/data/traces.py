@@ -176,7 +176,7 @@ def check_ids(source: Source, key: str, problems: Sequence[tuple[str, str]]) -> 
         return [], ""
     column, setting = (source.question, "question") if source.question else (source.id, "id")
     if len(unknown) == len(given):
-        example = f"none of its {len(given)} {setting}s (such as {given[0]!r} in column {column!r}) is a problem's {setting}, such as {next(iter(known))!r}"
+        example = f"none of its {len(given)} {setting}s (such as {given[0]!r} in column {column!r}) is a problem's {setting}, such as {min(known)!r}"
         return [Fault(f"{key}.path", source.path, f"{example}; see {key}.{setting} and problems.{setting}")], ""
     named = source.path or ", ".join(source.files)
     return [], f"{key}.path={named}: {len(unknown)} of {len(given)} traces belong to no problem (such as {setting} {unknown[0]!r})"

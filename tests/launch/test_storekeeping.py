@@ -32,7 +32,7 @@ def test_a_dry_run_can_be_explained_before_anything_is_spent(overlay):
     assert status == 0, out
     status, out = overlay.qup("explain", "lab_foreign/slm_rft/sft", "--study", "planned")
     assert status == 0, out
-    assert out.count("missing ") == 2, out
+    assert out.count("missing ") == 3, out
     assert "trainer.lr: 5e-05 → 0.5" in out
     assert "input train: " in out
     assert not (overlay.store / "studies" / "planned").exists()
