@@ -63,7 +63,7 @@ CANDIDATES = pa.schema(
         ("verdict", pa.string()),  # as in VERDICTS, or refused | cut_off | empty | echo
         ("eligible", pa.bool_()),
         ("status", pa.string()),  # ok | unchanged | native (stands in for a failure) | flagged (kept though wrong)
-        ("attempts", pa.int32()),  # requests this candidate took; 0 without an Oracle
+        ("attempts", pa.int32()),  # answers, or whole drafts, this candidate took; 0 without an Oracle
         ("input_tokens", pa.int32()),  # of those requests, by the server's usage
         ("output_tokens", pa.int32()),
         ("edit_distance", pa.float32()),  # tokens changed against the trace it was made from, as a share; NaN without one

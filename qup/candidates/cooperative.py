@@ -41,7 +41,7 @@ class Draft:
     finish: str = ""
     verdict: str = ""
     extracted: str = ""
-    attempts: int = 0
+    requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float = 0.0
@@ -147,7 +147,7 @@ class Pair:
         spans = []
         for name, draft in named.items():
             answer = answered[name]
-            draft.attempts += 1
+            draft.requests += 1
             draft.input_tokens += answer.input_tokens
             draft.output_tokens += answer.output_tokens
             draft.usd += answer.usd
@@ -193,9 +193,10 @@ class Pair:
         for draft in drafts:
             counts.update(f"failures.{kind}" for kind in draft.failures)
         right = [draft.done for draft in drafts]
-        names = ("problem_id", "candidate", "text", "turns", "extracted", "verdict", "attempts", "input_tokens", "output_tokens")
+        names = ("problem_id", "candidate", "text", "turns", "extracted", "verdict", "input_tokens", "output_tokens")
         columns: dict[str, Any] = {name: [getattr(draft, name) for draft in drafts] for name in names}
         columns |= {"teacher": [self.teacher] * len(drafts), "correct": right, "eligible": right}
+        columns["attempts"] = [draft.attempt + 1 for draft in drafts]
         columns["status"] = ["ok" if done else "flagged" for done in right]
         own = sum(_length(draft.turns, 0) for draft in drafts if draft.done)
         whole = sum(len(draft.text) for draft in drafts if draft.done)
