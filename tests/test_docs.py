@@ -50,6 +50,7 @@ LAUNCHES = {
     "python launch.py -m experiment=lab_small trainer.lr=2e-3 study.name=plan_lr study.dry_run=true",
     "python launch.py -m experiment=lab_small retention.seed=1 study.name=lab_small_judged",
     "python launch.py -m experiment=lab_small trainer.lr=2e-3 study.name=lab_small_lr",
+    "python launch.py -m experiment=lab_small evaluation.timeout_s=9 study.name=lab_small_patient study.dry_run=true",
     "python launch.py -m stream=oracle_refined seed=0,1,2 study.dry_run=true",
     "python launch.py -m stream=slm_rft,oracle_refined seed=0,1,2 study.dry_run=true",
     "python launch.py problems=file problems.path=data/train.jsonl problems.id=number problems.question=problem problems.answer=gold "
@@ -102,6 +103,10 @@ COVERED = {
     "make test": ".ci/run",
     "make smollm2": "tests/models/test_students.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
     "python launch.py -m experiment=exposure": COMPOSES,
+    "python launch.py -m experiment=teachers seed=0": COMPOSES,
+    "python launch.py -m experiment=cooperative": COMPOSES,
+    'python launch.py -m source=file "source.path=responses/*.jsonl" source.question=instruction source.text=teacher_output source.teacher=ada,bob': "tests/data/test_traces.py::test_the_files_name_is_the_teacher",
+    'python launch.py -m source=student+oracle "teacher=[lab_steps,lab_symbols]" source.teacher=student,lab_steps,lab_symbols': "tests/pipeline/test_build.py::test_an_arm_of_one_teacher_shares_that_teachers_candidates_and_the_alignment",
     "qup rank a.jsonl b.jsonl c.jsonl model=smollm2_135m problems=gsm8k problems.path=train.jsonl source.question=question": "tests/launch/test_rank.py::test_every_measure_ranks_the_teachers_over_the_problems_they_share",
     "python launch.py -m experiment=joint_selection": COMPOSES,
     "python launch.py -m experiment=mawps_smollm2 problems.path=singleop.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl": COMPOSES,

@@ -28,7 +28,7 @@ def labels(tmp_path, cells: list[Config]) -> list[str]:
         (
             {"oracle": Oracle(name="a", backend="openai", model="m", usd_per_million_input=1)},
             {"oracle": Oracle(name="b", backend="vllm", model="n", temperature=0.5)},
-            ("oracle=a", "oracle=b"),
+            ("oracle=m", "oracle=n"),
         ),
         (
             {"source": Source(name="file", path="x.jsonl", content="1" * 64)},
