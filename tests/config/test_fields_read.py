@@ -17,6 +17,7 @@ QUP = Path(schema.__file__).resolve().parents[2]
 ROOT = QUP.parent
 
 OTHERWISE = {
+    "Sampling.shard_size": "config/schema/student.py",
     "Stream.source": "config/settle.py",
     "Stream.refinement": "config/settle.py",
     "Study.grids": "config/sweeps.py",
