@@ -12,8 +12,7 @@ from qup.config.measured import relevant_measure, selected_measure, selected_rew
 from qup.config.pools import NO_ORACLE, ORACLE, Pool, asks_oracle, drawn_pools, wanted_teacher
 from qup.config.schema import Config, Reward, Rollouts
 from qup.measures import KINDS as MEASURES
-from qup.pipeline.graph import CellStages, Graph, Ref
-from qup.pipeline.kinds import KINDS
+from qup.pipeline.graph import CellStages, Graph, Ref, keys_of, wanted_of
 from qup.pipeline.labels import cell_labels
 from qup.pipeline.relevant import drawn_evaluation, relevant_refinement, relevant_selection, relevant_source
 
@@ -52,14 +51,14 @@ def build_graph(cells: Sequence[Config]) -> Graph:
         _second_half(graph, arm, stages, label)
         if arm.pools is not None and arm.group in rankings:
             stages["ranking"] = rankings[arm.group]
-        wanted = _wanted(stages)
+        wanted = wanted_of(stages)
         if wanted in seen:
             graph.cells[seen[wanted]].merged.append(label)
             graph.cells[seen[wanted]].members.append(place)
             continue
         seen[wanted] = len(graph.cells)
-        graph.cells.append(CellStages(label, arm.cell, _keys(stages), wanted, members=[place]))
-    _mark_users(graph)
+        graph.cells.append(CellStages(label, arm.cell, keys_of(stages), wanted, members=[place]))
+    graph.mark_users()
     return graph
 
 
@@ -365,40 +364,3 @@ def _second_half(graph: Graph, arm: _Arm, stages: dict[str, Any], label: str) ->
     stages["evaluate"] = evaluated["1.0"]
     if len(evaluated) > 1:
         stages["evaluate_at"] = evaluated
-
-
-def _wanted(stages: dict[str, Any]) -> tuple[Ref, ...]:
-    """What a cell's row and its report are read from."""
-    found: list[Ref] = []
-    for name in (*(kind.name for kind in KINDS.values() if kind.row), "evaluate_at"):
-        entry = stages.get(name)
-        found.extend(entry.values() if isinstance(entry, dict) else [entry] if entry else [])
-    return tuple(dict.fromkeys(found))
-
-
-def _keys(stages: dict[str, Any]) -> dict[str, Any]:
-    """References as the study's record holds them: keys, by name where there are several.
-
-    Candidates that were accepted from rounds of tries are another kind, and are written `accept/<key>`.
-    """
-
-    def key(name: str, ref: Ref) -> str:
-        return ref.key if ref.kind == name or name == "evaluate_at" else str(ref)
-
-    return {
-        name: {inner: key(name, ref) for inner, ref in entry.items()} if isinstance(entry, dict) else key(name, entry)
-        for name, entry in stages.items()
-    }
-
-
-def _mark_users(graph: Graph) -> None:
-    """Which cells share each stage; walked from the cells' ends upwards."""
-    for index, cell in enumerate(graph.cells):
-        open_refs = list(cell.wanted)
-        reached: set[Ref] = set()
-        while open_refs:
-            ref = open_refs.pop()
-            if ref not in reached:
-                reached.add(ref)
-                graph.users.setdefault(ref, []).append(index)
-                open_refs.extend(graph.nodes[ref].parents)

@@ -11,7 +11,7 @@ from qup.config.fingerprint import fields as key_fields
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.nodes import Node, Ref
 
-__all__ = ["CellStages", "Graph", "Node", "Ref"]
+__all__ = ["CellStages", "Graph", "Node", "Ref", "keys_of", "wanted_of"]
 
 
 @dataclass
@@ -68,3 +68,39 @@ class Graph:
             known = (value, digest(key_fields(value)))
             self._digests[id(value)] = known
         return known[1]
+
+    def mark_users(self) -> None:
+        """Notes which cells share each stage; walked from the cells' ends upwards."""
+        for index, cell in enumerate(self.cells):
+            open_refs = list(cell.wanted)
+            reached: set[Ref] = set()
+            while open_refs:
+                ref = open_refs.pop()
+                if ref not in reached:
+                    reached.add(ref)
+                    self.users.setdefault(ref, []).append(index)
+                    open_refs.extend(self.nodes[ref].parents)
+
+
+def wanted_of(stages: dict[str, Any]) -> tuple[Ref, ...]:
+    """What a cell's row and its report are read from, of its stages by column."""
+    found: list[Ref] = []
+    for name in (*(kind.name for kind in KINDS.values() if kind.row), "evaluate_at"):
+        entry = stages.get(name)
+        found.extend(entry.values() if isinstance(entry, dict) else [entry] if entry else [])
+    return tuple(dict.fromkeys(found))
+
+
+def keys_of(stages: dict[str, Any]) -> dict[str, Any]:
+    """References as the study's record holds them: keys, by name where there are several.
+
+    Candidates that were accepted from rounds of tries are another kind, and are written `accept/<key>`.
+    """
+
+    def key(name: str, ref: Ref) -> str:
+        return ref.key if ref.kind == name or name == "evaluate_at" else str(ref)
+
+    return {
+        name: {inner: key(name, ref) for inner, ref in entry.items()} if isinstance(entry, dict) else key(name, entry)
+        for name, entry in stages.items()
+    }
