@@ -35,7 +35,7 @@ def test_another_folder_launches_with_its_own_configuration(installed: Installed
     status, out = installed.qup(tmp_path, "launch", "-m", "experiment=mine", "study.dry_run=true")
     assert status == 0, out
     assert out.startswith("mine  2 cells")
-    assert installed.qup(tmp_path, "launch", "--help")[1].count("experiment: exposure") == 1
+    assert "experiment/paper: lr_batch" in installed.qup(tmp_path, "launch", "--help")[1]
 
 
 @pytest.fixture(scope="module")
