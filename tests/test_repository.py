@@ -22,7 +22,7 @@ FLOORS = [
     {"candidates", "identity", "export"},
     {"stages"},
     {"launch"},
-    {"commands"},
+    {"commands", "notebook"},
     {"cli"},
     {"__main__"},
 ]

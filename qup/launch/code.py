@@ -245,7 +245,9 @@ class _Reach:
                 self._found.add(f"{name} {module.effects[0]}")
                 for used in module.effects[1]:
                     self._resolve(name, used)
-            names += [*module.modules, *([name.rpartition(".")[0]] if "." in name else [])]
+            if "." not in name:  # the package itself, which imports a thing only for who calls it
+                continue
+            names += [*module.modules, name.rpartition(".")[0]]
             names += [target.replace(":", ".") for target in module.imports.values() if self._code.file(target.replace(":", "."))]
 
     def finish(self) -> set[str]:

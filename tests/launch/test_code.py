@@ -12,7 +12,8 @@ from qup.launch.code import ROOT, Code
 from qup.pipeline import KINDS
 
 FILES = {
-    "__init__.py": "",
+    "__init__.py": "def open():\n    from toy.shown import show\n\n    return show()\n",
+    "shown.py": "SEEN = []\nSEEN.append(1)\n\n\ndef show():\n    return SEEN\n",
     "stage.py": '"""Doc."""\nfrom toy.settings import Settings\nfrom toy.tools import used\nfrom toy import numbers\nimport toy.registered\nfrom toy.part import both\n\n\n'
     "def run(view: Settings):\n    return used(view) + numbers.ONE + both()\n",
     "tools.py": 'def used(view):\n    """Says."""\n    return inner() + len("toy.child")\n\n\n'
@@ -45,6 +46,7 @@ CHANGES = {
     "the help of a setting": ("settings.py", '"how many"', '"how many of them"', False),
     "the default of a setting, whose value is in the key": ("settings.py", "opt(1,", "opt(2,", False),
     "another group of settings": ("settings.py", "m: int = 3", "m: int = 4", False),
+    "what the package gives to people": ("shown.py", "append(1)", "append(2)", False),
     "the stage": ("stage.py", "+ numbers.ONE", "- numbers.ONE", True),
     "a function called by a function": ("tools.py", "return 1", "return 2", True),
     "a module that its package imports": ("part/inner.py", "return 4", "return 5", True),
