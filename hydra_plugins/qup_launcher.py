@@ -36,7 +36,7 @@ class LocalLauncher(Launcher):
         composer = Composer(self._context.config_loader, list(hydra.overrides.hydra), primary=hydra.job.config_name)
         cells = composer.grid(job_overrides, now=self._began)
         if initial_job_idx > 0:
-            cells = [replace(cell, study=replace(cell.study, extend=True)) for cell in cells]
+            cells = [replace(cell, study=replace(cell.study, extend=True, replace=False)) for cell in cells]
         outcome = launch(cells, self.where)
         returns = []
         for overrides, value in zip(job_overrides, outcome.values or [None] * len(cells), strict=True):

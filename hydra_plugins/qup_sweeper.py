@@ -47,7 +47,7 @@ class QupSweeper(Sweeper):
         cells = checked_grid(composer, lists, launcher=where, one_cell=self._one_cell)
         if self._one_cell and cells[0].study.grids:
             print(f"this is one cell, as study {cells[0].study.name}; -m runs the experiment's grid of them", file=sys.stderr)
-        outcome = launch(cells, where)
+        outcome = launch(cells, where, checked=True)
         if outcome.status:
             sys.exit(outcome.status)
         return outcome.values

@@ -38,6 +38,12 @@ def _cancel(args: argparse.Namespace, console: Console) -> int:
     return cancel(args.study, args.dir, console, cell=args.cell)
 
 
+def _rm(args: argparse.Namespace, console: Console) -> int:
+    from qup.launch.commands.rm import remove
+
+    return remove(args.study, args.dir, console)
+
+
 def _wait(args: argparse.Namespace, console: Console) -> int:
     from qup.launch.commands.wait import wait
 
@@ -206,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     cancel = command("cancel", _cancel, "cancel a study's jobs, or one cell's; what another study needs is left")
     cancel.add_argument("study")
     cancel.add_argument("cell", nargs="?")
+
+    rm = command("rm", _rm, "unregister studies that have ended, with their logs and reports; what they stored stays until store gc")
+    rm.add_argument("study", nargs="+")
 
     wait = command("wait", _wait, "wait for a study to end; the exit status tells how")
     wait.add_argument("study")

@@ -31,8 +31,12 @@ class FakeStudy:
     submitted: bool = False
     calls: list[tuple[list[Config], str]] = field(default_factory=list)
 
-    def launch(self, cells: list[Config], where: str = "local", console: object = None) -> Any:
+    judged: list[bool] = field(default_factory=list)
+    """For each call, whether the cells were said to be judged already."""
+
+    def launch(self, cells: list[Config], where: str = "local", console: object = None, *, checked: bool = False) -> Any:
         self.calls.append((list(cells), where))
+        self.judged.append(checked)
         if self.error:
             raise self.error
         values: list[Any] = ["submitted" if self.submitted else float(index) for index in range(len(cells))]
@@ -60,6 +64,12 @@ def _main(monkeypatch: pytest.MonkeyPatch, command: str) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     return 0
+
+
+def test_a_grid_that_the_sweeper_judged_is_not_judged_again(study: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _main(monkeypatch, "-m seed=1,2") == 0
+    assert _main(monkeypatch, "-m hydra/sweeper=basic seed=1,2") == 0
+    assert study.judged == [True, False]
 
 
 @pytest.mark.parametrize(

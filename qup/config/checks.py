@@ -245,6 +245,8 @@ def _study(cell: Config) -> Iterator[Fault]:
     name = cell.study.name
     if name and not re.fullmatch(r"[A-Za-z0-9][\w.+@-]*", name):
         yield Fault("study.name", name, "must be letters, digits and . _ - +, for it names a folder")
+    if cell.study.replace and cell.study.extend:
+        yield Fault("study.replace", True, "study.extend=true is set as well, which keeps the old cells; choose one of them")
     for key, path in (("store.dir", cell.store.dir), ("study.dir", cell.study.dir)):
         found = local(f"./{path}" if path and not path.startswith(("/", "~", ".")) else path) if path else None
         if found is None or (found.exists() and not found.is_dir()):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from qup.store import Lease
 from qup.store.lease import holder_is_dead, read_lease
@@ -19,14 +20,17 @@ SILENT_S = 600.0
 
 
 @contextmanager
-def attending(study_dir: Path, what: str) -> Iterator[None]:
-    """Within, waiting stages of the study are not taken for forgotten; `what` is a word for people: launch, driver."""
+def attending(study_dir: Path, what: str) -> Iterator[Path]:
+    """Within, waiting stages of the study are not taken for forgotten; `what` is a word for people: launch, driver.
+
+    Yields its lease.
+    """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}.lease"
     lease = Lease(study_dir / "attending" / name, LEASE_S, {"what": what})
     lease.acquire()
     lease.watch()
     try:
-        yield
+        yield lease.path
     finally:
         lease.release()
         with suppress(OSError):  # not empty: others are at work, or the study was registered
@@ -34,19 +38,24 @@ def attending(study_dir: Path, what: str) -> Iterator[None]:
             study_dir.rmdir()
 
 
-def attended(study_dir: Path, what: str | None = None) -> bool:
-    """Whether anybody who may start the study's waiting stages is alive, or anybody of one sort."""
+def attendants(study_dir: Path, own: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Each that is alive, but for the one whose lease is `own`: `what` it is, its `host` and its `pid`."""
     folder = study_dir / "attending"
-    for path in folder.glob("*.lease") if folder.is_dir() else ():
+    for path in sorted(folder.glob("*.lease")) if folder.is_dir() else ():
         content = read_lease(path)
-        if content is None or (what is not None and content.get("what") != what):
+        if content is None or path == own:
             continue
         if holder_is_dead(content):
             path.unlink(missing_ok=True)
             continue
         try:
-            if time.time() - path.stat().st_mtime < SILENT_S:
-                return True
+            silent = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue
-    return False
+        if silent < SILENT_S:
+            yield content
+
+
+def attended(study_dir: Path, what: str | None = None) -> bool:
+    """Whether anybody who may start the study's waiting stages is alive, or anybody of one sort."""
+    return any(what is None or there.get("what") == what for there in attendants(study_dir))

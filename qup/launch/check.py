@@ -18,7 +18,20 @@ from qup.identity.resolve import file_faults
 from qup.pipeline.requests import request_faults
 from qup.serving.check import serving_faults
 
-SHARED = ("dir", "name", "dry_run", "extend", "wait", "code", "other_code", "max_gpu_hours", "max_oracle_usd", "rehearse", "plain")
+SHARED = (
+    "dir",
+    "name",
+    "dry_run",
+    "extend",
+    "replace",
+    "wait",
+    "code",
+    "other_code",
+    "max_gpu_hours",
+    "max_oracle_usd",
+    "rehearse",
+    "plain",
+)
 """Settings of `study` that hold for a whole grid and can't be swept."""
 
 

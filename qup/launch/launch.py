@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from qup.config.schema import Config
 from qup.errors import ConfigError, QupError
+from qup.launch.activity import refuse_alive
 from qup.launch.attendance import attending
 from qup.launch.console import make_console, show_plan
 from qup.launch.local.machine import cores
@@ -19,11 +20,12 @@ from qup.launch.local.run import run_here
 from qup.launch.plan import Plan, check_budget, make_plan
 from qup.launch.preflight.credentials import check_keys, missing_keys
 from qup.launch.preflight.tokenizers import check_tokenizers, tokenizer_faults_of
-from qup.launch.registry import open_study, registering, study_dir_of, write_dry, write_study
+from qup.launch.registry import clear, open_study, registering, replaced_by, study_dir_of, write_dry, write_study
 from qup.launch.rehearsal import rehearsal, seen
 from qup.launch.weights import lost
 from qup.store import Store
 from qup.store.store import check_writable, write_json
+from qup.study import FILE, Study
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class Outcome:
     """For each given cell its total, or "submitted", or None."""
 
 
-def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None) -> Outcome:
-    """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend."""
+def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None, *, checked: bool = False) -> Outcome:
+    """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend.
+
+    `checked`: the cells come from `checked_grid`, and are not judged again.
+    """
     from qup.launch.check import validate_grid
 
     console = console or make_console()
-    validate_grid(cells, launcher=where)
+    if not checked:
+        validate_grid(cells, launcher=where)
     first = cells[0]
     if first.study.rehearse and not first.study.dry_run:
         console.print(f"rehearsal on {first.study.rehearse} problems first")
@@ -57,6 +63,8 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
     folder = study_dir_of(first)
     if first.study.dry_run:
         given, resolved, plan = _plan(cells, folder, where, console)
+        if replaced := replaced_by(cells):
+            _look_at_replaced(replaced, console)
         for fault in [*missing_keys(plan, where), *tokenizer_faults_of(plan)]:
             console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
         if where == "slurm":
@@ -66,12 +74,17 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
         console.print(f"plan written to {shown}; nothing was run", soft_wrap=True, highlight=False)
         return Outcome(0, tuple(None for _ in cells))
     Store(first.store.dir).check_writable()
-    with attending(folder, "launch"):
+    with attending(folder, "launch") as own:
         with registering(folder, console.print):
+            if replaced := replaced_by(cells):
+                refuse_alive(replaced, "can be replaced", own)
             given, resolved, plan = _plan(cells, folder, where, console)
             check_budget(plan, first)
             check_keys(plan, where)
             check_tokenizers(plan)
+            if replaced:
+                clear(folder, keep=(FILE,))
+                console.print(f"the {len(replaced.cells)} cells that were study {replaced.name} are replaced by this grid", highlight=False)
             write_study(plan, given, resolved)
         if lost(plan):
             plan = make_plan(resolved, folder)
@@ -82,6 +95,13 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
 
             return Outcome(*submit_study(plan, resolved, console))
         return Outcome(*run_here(plan, resolved, console))
+
+
+def _look_at_replaced(replaced: Study, console: Console) -> None:
+    try:
+        refuse_alive(replaced, "can be replaced")
+    except QupError as error:
+        console.print(f"[yellow]a launch would be refused:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
 
 
 def _look_at_slurm(plan: Plan, first: Config, console: Console) -> None:

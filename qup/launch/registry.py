@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qup.config.fingerprint import digest, fields, plain
 from qup.config.schema import Config
 from qup.errors import QupError
+from qup.launch.changes import grid_changes
 from qup.launch.plan import Plan
 from qup.launch.snapshot import own_version
 from qup.pipeline.graph import Ref
@@ -53,20 +55,46 @@ def registering(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 def open_study(cells: Sequence[Config]) -> list[Config]:
     """All cells of the study, those of earlier launches under study.extend included.
 
-    Raises QupError where the name is taken by another grid.
+    Raises QupError where the name is taken by another grid, saying how that differs.
     """
     first = cells[0]
     folder = study_dir_of(first)
     study = Study.at(folder)
-    if study is None or study.grid == grid_identity(cells):
+    if study is None or study.grid == grid_identity(cells) or first.study.replace:
         return list(cells)
     if not first.study.extend:
+        changes = "".join(f"\n  {line}" for line in grid_changes(study, cells))
         raise QupError(
-            f"study.name={first.study.name}: another grid of {len(study.cells)} cells has this name (see {folder}); "
-            "choose another study.name, or add to it with study.extend=true"
+            f"study.name={first.study.name}: another grid of {len(study.cells)} cells has this name (see {folder}). "
+            f"What differs, registered → this launch:{changes}\n"
+            "choose another study.name, add this grid to it with study.extend=true, or put it in its place with study.replace=true"
         )
     known = set(grid_identity(cells))
     return [cell for cell in study.given() if digest(fields(cell)) not in known] + list(cells)
+
+
+def replaced_by(cells: Sequence[Config]) -> Study | None:
+    """The study of another grid whose place these cells take under study.replace; None where there is none."""
+    study = Study.at(study_dir_of(cells[0])) if cells[0].study.replace else None
+    return None if study is None or study.grid == grid_identity(cells) else study
+
+
+def clear(folder: Path, keep: Sequence[str] = ()) -> None:
+    """Takes away a study's files, the record last: cut off, it is still registered, and can be cleared again.
+
+    What `keep` names stays, and so does who is at work on a study of that name.
+    """
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == FILE):
+        if entry.name in ("attending", *keep):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    with suppress(OSError):  # not empty: somebody is at work
+        (folder / "attending").rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def study_of(plan: Plan, given: Sequence[Config], resolved: Sequence[Config], folder: Path, *, dry_run: bool = False) -> Study:

@@ -156,7 +156,8 @@ def test_another_grid_under_a_used_name_is_refused_unless_extended(overlay):
     assert overlay.launch(GRID[:1])[0] == 0
     status, out = overlay.launch(GRID[2:3])
     assert status == 1
-    assert "another grid" in out and "study.extend=true" in out
+    assert "another grid" in out and "study.extend=true" in out and "study.replace=true" in out
+    assert "added: lab_foreign/oracle_refined/sft" in out and "removed: lab_foreign/slm_rft/sft" in out
     extended = [replace(one, study=replace(one.study, extend=True)) for one in GRID[2:3]]
     status, out = overlay.launch(extended)
     assert status == 0, out

@@ -100,6 +100,7 @@ class Study:
     grids: list[dict[str, Any]] = opt([], "products of overrides, united; each maps a key to a comma-separated sweep")
     dry_run: bool = opt(False, "print and write the plan, run nothing")
     extend: bool = opt(False, "add this grid to the study of that name")
+    replace: bool = opt(False, "put this grid in the place of the one that is registered under the study's name")
     wait: bool = opt(False, "SLURM: stay until the study ends")
     code: str = opt("frozen", "SLURM: run a snapshot of the code, or whatever is there when a job starts", choices=("frozen", "live"))
     other_code: str = opt("warn", "a stored artifact made by other code of the same version", choices=("warn", "refuse", "recompute"))

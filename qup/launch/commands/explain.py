@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from qup.config.fingerprint import fields
+from qup.launch.changes import differences
 from qup.launch.code import stage_code
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
 from qup.store import Artifact, Store
@@ -46,22 +46,6 @@ def _by_kind(store: Store) -> dict[str, list[Artifact]]:
     for artifact in store.artifacts():
         found.setdefault(artifact.stage, []).append(artifact)
     return found
-
-
-def differences(a: Any, b: Any, at: str = "") -> list[str]:
-    """Paths at which two plain values differ, with both values."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        found = []
-        for name in sorted(a.keys() | b.keys()):
-            where = f"{at}.{name}" if at else name
-            if name not in a or name not in b:
-                found.append(f"{where}: {'not there' if name not in a else 'there'} → {'not there' if name not in b else 'there'}")
-            else:
-                found.extend(differences(a[name], b[name], where))
-        return found
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [line for i, (left, right) in enumerate(zip(a, b, strict=True)) for line in differences(left, right, f"{at}[{i}]")]
-    return [] if a == b else [f"{at}: {a!r} → {b!r}"]
 
 
 def _reasons(graph: Graph, store: Store, node: Node, relatives: list[Artifact]) -> list[str]:
