@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from qup.notebook import OpenStudy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def open(study: str | PathLike[str], dir: str | PathLike[str] = "multirun") -> OpenStudy:

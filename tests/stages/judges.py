@@ -64,7 +64,7 @@ def judged_by(patch: pytest.MonkeyPatch, judge: Callable[[Request, int], str | R
         return given if isinstance(given, Reply) else Reply(given, "stop", 100, 10)
 
     backend = FakeBackend(behave)
-    patch.setattr(client, "make_backend", lambda oracle, work, gpus, stopping: backend)
+    patch.setattr(client, "make_backend", lambda *_: backend)
     return backend
 
 
