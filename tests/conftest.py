@@ -14,6 +14,7 @@ LONG = ("tests/slurm", "tests/rehearsal", "tests/test_docs.py", "tests/end_to_en
 """Where the slowest tests are: they start first, so that no process is left alone with them at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (`make test`): one of them runs a cluster or uses a shared study, and a file stays together."""
 
