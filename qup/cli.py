@@ -146,7 +146,7 @@ def _schema(args: argparse.Namespace, console: Console) -> int:
 def _export(args: argparse.Namespace, console: Console) -> int:
     from qup.export import export
 
-    return export(args.what, args.to, args.study, args.dir, console)
+    return export(args.what, args.to, args.study, args.dir, console, args.format)
 
 
 def _answers(args: argparse.Namespace, console: Console) -> int:
@@ -254,9 +254,12 @@ def _parser() -> argparse.ArgumentParser:
     sync = command("sync", _sync, "replay the local metric logs into W&B")
     sync.add_argument("study")
 
-    export = command("export", _export, "a cell's model, or a stream, for other tools")
+    export = command("export", _export, "a cell's model, a stream, or a cell's evaluation, for other tools")
     export.add_argument("what", help="a cell's label or number, or stream/<key>")
     export.add_argument("to", type=Path, help="directory to make")
+    export.add_argument(
+        "--format", choices=("lm-eval", "lighteval"), help="a cell's evaluation, sample by sample, as this harness lays it out"
+    )
     export.add_argument("--study", help="needed where several studies are there")
 
     init = command("init", _init, "a folder of your own with problems, traces, a benchmark and an experiment that runs at once")

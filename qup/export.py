@@ -18,6 +18,7 @@ from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
 from qup.analysis.statistics.estimates import bootstrap, coefficients
 from qup.errors import InputError, StoreError
+from qup.samples import export_samples
 from qup.store import Artifact, rows
 from qup.study import Cell, Study, find_study, studies_in
 from qup.text.templates import find, messages
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 BATCH = 4096
 
 
-def export(what: str, to: Path, study: str | None, shown: Path, console: Console) -> int:
+def export(what: str, to: Path, study: str | None, shown: Path, console: Console, form: str | None = None) -> int:
     """Writes a cell's model (its label or number), or a stream (`stream/<key>` or `stream/<cell>`), into the new folder `to`.
+
+    With `form`, a key of samples.FORMATS, the cell's evaluation in that form instead of its model.
 
     Raises InputError where `what` or the study is not found or `to` is not empty, StoreError where nothing can be written.
     """
+    if form is not None and what.startswith("stream/"):
+        raise InputError(f"--format={form}: is for an evaluation; name a cell, not {what!r}")
     found, shelf, cell = _find(what, study, shown)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to}: is there already and not empty; give a new folder")
@@ -40,7 +45,10 @@ def export(what: str, to: Path, study: str | None, shown: Path, console: Console
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        if what.startswith("stream/"):
+        if form is not None:
+            count = export_samples(cell, _needed(shelf, cell, "responses"), _needed(shelf, cell, "evaluate"), beside, form)
+            said = f"{count} responses, as {form} lays them out,"
+        elif what.startswith("stream/"):
             count = export_stream(found, shelf, cell, beside)
             said = f"{count} examples"
         else:

@@ -86,6 +86,8 @@ OTHERS = {
     "qup compare lab_small lab_small_judged",
     "qup export lab_foreign/oracle_refined/sft exported/model --study lab_small",
     "qup export stream/lab_foreign/oracle_refined/sft exported/stream --study lab_small",
+    "qup export lab_foreign/oracle_refined/sft exported/lm-eval --study lab_small --format lm-eval",
+    "qup export lab_foreign/oracle_refined/sft exported/lighteval --study lab_small --format lighteval",
     *(
         f"python -m benchmarks.{name} --help"
         for name in ("answers", "oracle", "perplexity", "streams", "rollouts", "training", "launch", "report", "measures")
@@ -335,6 +337,11 @@ def test_the_tutorial_does_what_it_says(site: Path) -> None:
     assert (site / "elsewhere" / "lab_small" / "report.html").exists()
     assert (site / "exported" / "model" / "config.json").exists()
     assert (site / "exported" / "stream" / "train.jsonl").exists()
+    assert (
+        len(list((site / "exported" / "lm-eval").rglob("samples_*.jsonl")))
+        == len(list((site / "exported" / "lighteval").rglob("*.parquet")))
+        > 0
+    )
 
 
 @pytest.mark.parametrize("name", sorted({block.page for block in SHELL_BLOCKS} - {"README.md", "tutorial.md"}))
