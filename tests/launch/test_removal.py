@@ -109,7 +109,9 @@ def test_a_study_that_runs_is_neither_removed_nor_replaced(overlay):
     process = overlay.popen([of("busy", lr=0.25)], "local")
     overlay.await_run("train")
     alive = f"nothing of it runs or waits: launch on .* \\(process {process.pid}\\)"
-    for status, out in (overlay.qup("rm", "busy"), overlay.launch([of("busy", lr=0.125, replace=True)])):
+    tries = (lambda: overlay.qup("rm", "busy"), lambda: overlay.launch([of("busy", lr=0.125, replace=True)], timeout=30))
+    for attempt in tries:
+        status, out = attempt()
         assert status == 1
         assert re.search(alive, out), out
     status, out = overlay.launch([of("busy", lr=0.125, replace=True, dry_run=True)])
