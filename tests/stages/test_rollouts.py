@@ -210,7 +210,6 @@ def test_all_settings_of_sampling_are_told(view):
     assert {field.name for field in dataclasses.fields(Sampling)} - told == {
         "base_url",
         "served_model",
-        "vllm",
         "api_key_env",
         "shard_size",
         "min_new_tokens",

@@ -47,7 +47,7 @@ def test_published_figures_stand_beside_ours_in_paper_studies(tmp_path) -> None:
     trainers = [{"lr": lr, "batch_size": batch} for lr in (2e-5, 5e-5) for batch in (128, 256)]
     cells = lab_cells(arms=("slm_rft",), objectives=("dft",), students=(("qwen2_5_math_1_5b", 0.0),), trainers=trainers)
     aligned = lab_cells(arms=("style_aligned",), objectives=("dft",), students=(("qwen2_5_math_1_5b", 0.0),), trainers=trainers[-1:])
-    cells += [replace(aligned[1], oracle=replace(aligned[1].oracle, name=name)) for name in ("gpt-5.2", "qwen2.5-math-72b")]
+    cells += [replace(aligned[1], oracle=replace(aligned[1].oracle, name=name, model=name)) for name in ("gpt-5.2", "qwen2.5-math-72b")]
     other = lab_cells(arms=("slm_rft",), objectives=("dft",), students=(("a_other", 0.3),), trainers=trainers[-1:])
     folder, store = build_study(tmp_path, World([*other, *cells]), "paper_table1")
     made = survey(Study.load(folder), Shelf(store))
