@@ -78,6 +78,8 @@ class Kind:
     """Its folders hold weights, so many copies by its view, which `store.keep_weights` may take away once they were used."""
     endpoint: str = ""
     """The section of its view that may name an endpoint of others, dotted."""
+    section: str = ""
+    """That section in the configuration, where it stands elsewhere there."""
     covers: Callable[[Node, Sizes], float] | None = None
     """Expected problems; those of its inputs where it doesn't say."""
     counted_by: str = ""
@@ -187,7 +189,7 @@ KINDS = {
         Kind("student", views.StudentView, "student", units=lambda node, _: node.view.lab.steps, seconds=(0.03, 0.03)),
         Kind("reward_model", views.RewardModelView, "reward_model", units=lambda node, _: node.view.lab.traces, seconds=(0.006, 0.006)),
         Kind(
-            "rollouts", views.RolloutsView, "rollouts", sharded=True, endpoint="sampling", version=2,
+            "rollouts", views.RolloutsView, "rollouts", sharded=True, endpoint="sampling", section="rollouts.sampling", version=2,
             units=_drawn, seconds=(0.008, 0.15), bytes=4000,
         ),
         Kind("verdicts", views.VerdictsView, "streams", version=VERSION, sharded=True, units=_verified, seconds=(2e-4, 5e-4), bytes=40),

@@ -25,7 +25,7 @@ KIND = """Kind("toy", views.ToyView, "retention", row=True, endpoint="judge", se
         Kind("retention","""
 BUILD = """
         stages["toy"] = graph.add("toy", views.ToyView(arm.cell.judge), {"stream": stages["stream"]}, label=label)
-        wanted = _wanted(stages)
+        wanted = wanted_of(stages)
 """
 
 
@@ -43,7 +43,7 @@ def overlay(tmp_path: Path) -> Overlay:
     with (qup / "config" / "views.py").open("a", encoding="utf-8") as views:
         views.write(VIEW)
     swap(qup / "pipeline" / "kinds.py", 'Kind("retention",', KIND)
-    swap(qup / "pipeline" / "build.py", "\n        wanted = _wanted(stages)\n", BUILD)
+    swap(qup / "pipeline" / "build.py", "\n        wanted = wanted_of(stages)\n", BUILD)
     return made
 
 

@@ -42,7 +42,8 @@ def _endpoints(node: Node) -> Iterator[tuple[str, Oracle | Sampling]]:
     if section is not None and (
         section.backend == "openai" or (section.backend == "vllm" and isinstance(section, Oracle) and section.base_url)
     ):
-        yield f"{KINDS[node.kind].endpoint}.api_key_env", section
+        kind = KINDS[node.kind]
+        yield f"{kind.section or kind.endpoint}.api_key_env", section
 
 
 def _given(name: str, planned: Planned, where: str) -> bool:
