@@ -73,12 +73,11 @@ class Student:
             "context": self.context,
         }
 
-    def without_room(self, problems: Sequence[str], questions: Sequence[str], least: int) -> frozenset[str]:
-        """The problems whose prompt leaves fewer than `least` tokens of the context."""
-        return frozenset(name for name, _ in without_room(self.tokenizer, self.model.template, problems, questions, self.context, least))
+    def without_room(self, problems: Sequence[str], questions: Sequence[str], least: int) -> list[tuple[str, int]]:
+        """The problems whose prompt leaves fewer than `least` tokens of the context, each with the tokens it leaves."""
+        return without_room(self.tokenizer, self.model.template, problems, questions, self.context, least)
 
     def check_prompts(self, problems: Sequence[str], questions: Sequence[str], least: int) -> None:
         """Raises InputError listing the problems whose prompt leaves fewer than `least` tokens of the context."""
-        bad = without_room(self.tokenizer, self.model.template, problems, questions, self.context, least)
-        if bad:
+        if bad := self.without_room(problems, questions, least):
             raise InputError(no_room(bad, self.context, f"sampling.min_new_tokens={least}"))

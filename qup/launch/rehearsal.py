@@ -52,15 +52,14 @@ def seen(folder: Path) -> list[str]:
     return lines
 
 
-def _facts(artifact: Artifact) -> Iterator[str]:
-    metrics, manifest = artifact.metrics, artifact.manifest
+def _facts(artifact: Artifact) -> list[str]:
     figure, look = _LOOKS.get(artifact.stage, ("", None))
-    if look is None or figure not in metrics:
-        return
-    told = list(look(artifact, metrics))
-    yield from told
-    if told and (gigabytes := manifest.get("max_rss_kb", 0) / 1e6):
-        yield f"{gigabytes:.1f} GB of memory"
+    if look is None or figure not in artifact.metrics:
+        return []
+    told = list(look(artifact, artifact.metrics))
+    if told and (gigabytes := artifact.manifest.get("max_rss_kb", 0) / 1e6):
+        told.append(f"{gigabytes:.1f} GB of memory")
+    return told
 
 
 def _share(part: float, whole: float) -> str:

@@ -34,7 +34,7 @@ def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[in
     table = inputs["problems"].table("problems", ["problem_id", "question"])
     student = Student.open(view.model, _directory(inputs))
     asked = (table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)
-    left_out = student.without_room(*asked) if view.too_long == "exclude" else frozenset()
+    left_out = {name for name, _ in student.without_room(*asked)} if view.too_long == "exclude" else set()
     if view.too_long == "error" or len(left_out) == table.num_rows:
         student.check_prompts(*asked)
     shards = -(-table.num_rows // size)
