@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from qup.config.schema import Model, Resources, Tracking, Trainer, Zero
 from qup.config.views import TrainView
-from qup.pipeline.context import Context, write_table
+from qup.files import write_table
+from qup.pipeline.context import Context
 from qup.records import STREAM
 
 TRAINER = Trainer(dtype="float32", lr=1e-3, batch_size=16, seed=0, max_length=256)
@@ -50,7 +51,7 @@ def write_stream(path: Path, n: int) -> Path:
     for i in range(n):
         steps = " ".join(f"{draw.randrange(50)} + {draw.randrange(10)} = {draw.randrange(50)} ." for _ in range(draw.randint(4, 16)))
         rows.append({"problem_id": f"p{i}", "question": f"{draw.randrange(50)} + {draw.randrange(50)} ?", "text": steps})
-    write_table(pa.Table.from_pylist([{name: row.get(name) for name in STREAM.names} for row in rows], schema=STREAM), path)
+    write_table(path, pa.Table.from_pylist([{name: row.get(name) for name in STREAM.names} for row in rows], schema=STREAM))
     return path
 
 

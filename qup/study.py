@@ -19,10 +19,10 @@ from qup.config.fingerprint import build
 from qup.config.schema import Config
 from qup.config.settle import BASE
 from qup.errors import ConfigError, InputError
+from qup.files import write_json
 from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
 from qup.store import Store
-from qup.store.store import write_json
 
 FILE = "study.json"
 

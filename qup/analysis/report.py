@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +37,7 @@ from qup.analysis.tables.teachers import teachers_table
 from qup.analysis.tables.tokens import segments_table, shifts_table, tokens_table
 from qup.analysis.tables.training import training_table
 from qup.errors import StoreError
+from qup.files import write_bytes
 from qup.store import Store
 from qup.study import Study
 
@@ -138,14 +137,8 @@ def _file_name(table: Table) -> str:
 
 
 def _put(path: Path, content: bytes, names: set[str] | None = None) -> None:
-    """Writes beside `path` and renames it there; `names` notes what was written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Writes a file; `names` notes what was written."""
+    write_bytes(path, content)
     if names is not None:
         names.add(path.name)
 

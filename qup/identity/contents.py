@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
 import time
 from pathlib import Path
+
+from qup.files import write_text
 
 CACHE = ".digests.json"
 SETTLED_NS = 2_000_000_000
@@ -37,14 +37,9 @@ class Digests:
         """Adds what was learned to the file, written beside and renamed; a store not there or not writable is left alone."""
         if not self._new or not self._path.parent.is_dir():
             return
-        beside = self._path.with_name(f"{CACHE}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            beside.write_text(json.dumps(self._load() | self._new), encoding="utf-8")
-            beside.replace(self._path)
+        with contextlib.suppress(OSError):
+            write_text(self._path, json.dumps(self._load() | self._new))
             self._new = {}
-        except OSError:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
 
     def _load(self) -> dict[str, list[int | str]]:
         try:

@@ -8,7 +8,6 @@ and number tokens that start from periodic features of their value, so that arit
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from qup.config.schema import LabStudent
 from qup.draws import bits
+from qup.files import writing
 from qup.lab import chains, styles, tokenizer
 
 NOMINAL_TOKENS = 100
@@ -170,9 +170,8 @@ def pretrain(
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(content, beside)
-    os.replace(beside, path)
+    with writing(path) as beside:
+        torch.save(content, beside)
 
 
 def save_model(model: Any, directory: Path) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import qup
+from qup.files import write_json
 from qup.pipeline.kinds import KINDS
-from qup.store.store import write_json
 
 ROOT = Path(qup.__file__).parent
 CACHE = ".code.json"

@@ -10,11 +10,11 @@ from typing import Any
 
 from qup.config.fingerprint import build, plain
 from qup.config.schema import Resources
+from qup.files import write_json
 from qup.launch.plan import Planned
 from qup.pipeline.graph import Ref
 from qup.pipeline.kinds import KINDS
 from qup.store import Store
-from qup.store.store import write_json
 
 
 @dataclass(frozen=True)

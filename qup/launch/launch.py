@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from qup.config.schema import Config
 from qup.errors import ConfigError, QupError
+from qup.files import write_json
 from qup.launch.activity import refuse_alive
 from qup.launch.attendance import attending
 from qup.launch.console import make_console, show_plan
@@ -24,7 +25,7 @@ from qup.launch.registry import clear, open_study, registering, replaced_by, stu
 from qup.launch.rehearsal import rehearsal, seen
 from qup.launch.weights import lost
 from qup.store import Store
-from qup.store.store import check_writable, write_json
+from qup.store.store import check_writable
 from qup.study import FILE, Study
 
 

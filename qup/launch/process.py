@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import CorruptArtifact, Interrupted, LeaseLost, QupError
+from qup.files import write_json
 from qup.launch.execution import check_packages, execute, execute_follower, execute_worker
 from qup.launch.job import Job
 from qup.launch.weights import let_go
 from qup.pipeline import KINDS
 from qup.store import Store
-from qup.store.store import write_json
 
 INTERRUPTED = 75
 """Exit status of a stage that was asked to stop and can go on from where it was."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from qup.config.fingerprint import digest, fields, plain
 from qup.config.schema import Config
 from qup.errors import QupError
+from qup.files import write_json
 from qup.launch.changes import grid_changes
 from qup.launch.plan import Plan
 from qup.launch.snapshot import own_version
 from qup.pipeline.graph import Ref
 from qup.store import Lease, Store
-from qup.store.store import write_json
 from qup.study import FILE, Cell, Study
 
 REGISTERING_S = 30.0

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import qup
+from qup.files import write_json
 from qup.launch.plan import Plan
 from qup.launch.slurm.commands import Slurm
 from qup.launch.slurm.ended import last_words, outputs
@@ -20,7 +21,6 @@ from qup.launch.slurm.ledger import Ledger
 from qup.launch.slurm.site import on_slurm
 from qup.launch.status import FORGOTTEN, study_status
 from qup.store import Store
-from qup.store.store import write_json
 from qup.study import FILE, Study
 
 ROOT = Path(qup.__file__).parent

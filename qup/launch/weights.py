@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
+from qup.files import write_json
 from qup.launch.plan import Plan
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Lease, Store
 from qup.store.artifact import PRUNED
-from qup.store.store import write_json
 from qup.study import Cell, Study, registered
 
 

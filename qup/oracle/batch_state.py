@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import StoreError
+from qup.files import write_json
 from qup.oracle.asks import Request, digest
 
 
@@ -50,15 +51,9 @@ class BatchStates:
         return state
 
     def save(self, state: BatchState) -> None:
-        """Writes a state beside its file and renames it there."""
-        path = self._folder / f"{state.name}.json"
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        """Writes a state to its file."""
         try:
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(asdict(state), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
+            write_json(self._folder / f"{state.name}.json", asdict(state), compact=True)
         except OSError as error:
             raise StoreError(f"batch {state.name} can't be noted in {self._folder}: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qup.config.schema import Resources
 from qup.errors import Interrupted
+from qup.files import write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,26 +58,9 @@ class Context:
 
     def save_shard(self, index: int, table: pa.Table) -> None:
         """Publishes a finished shard: written beside, then renamed."""
-        path = self.shard_path(index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(table, path)
+        write_table(self.shard_path(index), table)
 
     def load_shard(self, index: int) -> pa.Table:
         import pyarrow.parquet as pq
 
         return pq.read_table(self.shard_path(index))
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Writes parquet beside `path` and renames it there."""
-    import os
-    import secrets
-
-    import pyarrow.parquet as pq
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        pq.write_table(table, beside, compression="zstd")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from qup.files import write_text
 
 FILE = "served.json"
 
 
 def note(folder: Path, facts: dict[str, Any]) -> None:
     """Leaves behind what served."""
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{FILE}.{os.getpid()}"
-    beside.write_text(json.dumps(facts), encoding="utf-8")
-    os.replace(beside, folder / FILE)
+    write_text(folder / FILE, json.dumps(facts))
 
 
 def noted(folder: Path) -> dict[str, Any]:

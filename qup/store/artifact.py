@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qup.errors import CorruptArtifact
-from qup.pipeline.context import write_table
+from qup.files import write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ PRUNED = "pruned"
 
 def save_table(out: Path, name: str, table: pa.Table) -> None:
     """Writes `table` as `<out>/<name>.parquet`."""
-    write_table(table, out / f"{name}.parquet")
+    write_table(out / f"{name}.parquet", table)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ goes through here and holds one batch of it.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from qup.files import write_table, writing
 from qup.store import Artifact
 
 BATCH = 8192
@@ -75,16 +74,8 @@ def positions(values: pa.ChunkedArray | pa.Array, ids: pa.ChunkedArray | pa.Arra
 
 def create_once(path: Path, table: pa.Table) -> pa.Table:
     """Writes a small table that the first of several processes decides; everyone gets what stands there then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            pq.write_table(table, beside)
-            os.link(beside, path)
-        except FileExistsError:
-            pass
-        finally:
-            beside.unlink(missing_ok=True)
+        write_table(path, table, once=True)
     return pq.read_table(path)
 
 
@@ -111,10 +102,10 @@ class TableWriter:
         self.path = out / f"{name}.parquet"
         self.schema = schema
         self.rows = 0
-        self._beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        self._file = writing(self.path)
 
     def __enter__(self) -> TableWriter:
-        self._writer = pq.ParquetWriter(self._beside, self.schema, compression="zstd")
+        self._writer = pq.ParquetWriter(self._file.__enter__(), self.schema, compression="zstd")
         return self
 
     def write(self, table: pa.Table) -> None:
@@ -125,6 +116,4 @@ class TableWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._writer.close()
-        if kind is None:
-            os.replace(self._beside, self.path)
-        self._beside.unlink(missing_ok=True)
+        self._file.__exit__(kind, error, trace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import CorruptArtifact, LeaseLost, StoreError
+from qup.files import write_json, write_text
 from qup.store.artifact import Artifact
 from qup.store.lease import Lease, read_lease
 
@@ -37,21 +37,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def write_json(path: Path, value: Any, *, compact: bool = False, sync: bool = True) -> None:
-    """Writes JSON beside `path`, syncs it and renames it there; `compact` for what is large and read by programs alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(value, indent=None if compact else 1, sort_keys=True, allow_nan=True))
-            stream.flush()
-            if sync:
-                os.fsync(stream.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path, setting: str) -> None:
@@ -254,10 +239,7 @@ class Store:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         index = self.root / record.stage / ".identity" / record.identity
-        index.parent.mkdir(exist_ok=True)
-        beside = index.with_name(f".{index.name}.{secrets.token_hex(4)}")
-        beside.write_text(record.key, encoding="utf-8")
-        os.replace(beside, index)
+        write_text(index, record.key)
         shutil.rmtree(self.work(record.stage, record.key), ignore_errors=True)
         artifact = self.get(record.stage, record.key)
         if artifact is None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from qup.config.checks import WANDB_NAME, WANDB_TAG
 from qup.config.schema import Tracking
+from qup.files import write_text
 
 HISTORY, END, SPEC = "history.jsonl", "end.json", "run.json"
 _SKIPPED = ("step",)
@@ -49,7 +49,7 @@ class Spec:
     """Name → folder that is logged as an artifact by reference."""
 
     def save(self, folder: Path) -> None:
-        write_beside(folder / SPEC, json.dumps(asdict(self), default=str))
+        write_text(folder / SPEC, json.dumps(asdict(self), default=str))
 
     @classmethod
     def load(cls, folder: Path) -> Spec:
@@ -146,17 +146,6 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif _shown(value) and not (isinstance(value, str) and len(value) > 200):
             found[f"{prefix}{name}"] = value
     return found
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Writes beside `path` and renames it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def lines_of(entries: Iterable[Mapping[str, Any]]) -> str:

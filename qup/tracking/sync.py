@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from qup.config.fingerprint import build
 from qup.config.schema import Tracking
 from qup.errors import InputError
+from qup.files import write_text
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
 from qup.study import Cell, Study
-from qup.tracking.spec import HISTORY, Spec, flat, lines_of, mode_of, read_history, run_id, spec_of, write_beside
+from qup.tracking.spec import HISTORY, Spec, flat, lines_of, mode_of, read_history, run_id, spec_of
 from qup.tracking.tracker import PATIENCE_S, end, follower_environment
 
 if TYPE_CHECKING:
@@ -167,8 +168,8 @@ def _sync(run: _Run, folder: Path, patience_s: float | None = None) -> str:
     if known.get("digest") == digest and there:
         return "there already"
     run.spec.save(folder)
-    write_beside(folder / HISTORY, lines_of(run.history))
-    write_beside(folder / "summary.json", json.dumps(run.summary, default=str))
+    write_text(folder / HISTORY, lines_of(run.history))
+    write_text(folder / "summary.json", json.dumps(run.summary, default=str))
     arguments = [sys.executable, "-m", "qup.tracking.sync", str(folder), *([str(run.report)] if run.report is not None else [])]
     with (folder / "follower.log").open("ab") as out:
         child = subprocess.Popen(
@@ -184,7 +185,7 @@ def _sync(run: _Run, folder: Path, patience_s: float | None = None) -> str:
         raise
     if status:
         return "failed"
-    write_beside(folder / SYNCED, json.dumps({"digest": digest, "mode": run.spec.mode}))
+    write_text(folder / SYNCED, json.dumps({"digest": digest, "mode": run.spec.mode}))
     return "sent"
 
 

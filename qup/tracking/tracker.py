@@ -17,9 +17,10 @@ from typing import Any, TextIO
 from qup.config.fingerprint import plain
 from qup.config.schema import Tracking
 from qup.config.views import EvaluateView, TrainView
+from qup.files import write_text
 from qup.pipeline.context import Context
 from qup.study import config_of
-from qup.tracking.spec import END, HISTORY, Spec, flat, lines_of, spec_of, study_folder, write_beside
+from qup.tracking.spec import END, HISTORY, Spec, flat, lines_of, spec_of, study_folder
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Tracker:
         try:
             if self._stream is not None:
                 self._stream.close()
-            write_beside(self.folder / END, json.dumps({"summary": self._summary, "failed": failed}))
+            write_text(self.folder / END, json.dumps({"summary": self._summary, "failed": failed}))
             self._wait()
         except Exception as error:
             self._warn("did not end well", error)

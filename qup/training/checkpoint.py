@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from qup.errors import InputError, StoreError
+from qup.files import flush, write_json
 
 MARKER = "whole.json"
 KEPT = 2
@@ -139,12 +140,9 @@ class Checkpoints:
         files = {}
         for file in sorted(path.rglob("*")):
             if file.is_file() and file.name != MARKER:
-                _flush(file)
+                flush(file)
                 files[file.relative_to(path).as_posix()] = file.stat().st_size
-        beside = path / f".{MARKER}"
-        beside.write_text(json.dumps(asdict(State(**{**asdict(state), "files": files})), indent=1), encoding="utf-8")
-        _flush(beside)
-        os.replace(beside, path / MARKER)
+        write_json(path / MARKER, asdict(State(**{**asdict(state), "files": files})))
         self.tidy(keep=KEPT)
 
     def tidy(self, keep: int = KEPT) -> None:
@@ -161,11 +159,6 @@ class Checkpoints:
         survives = f"the one of step {last[0].state.step} is whole and the next run goes on from it" if last else "there is none before it"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return StoreError(f"checkpoint of step {step} could not be written to {self.root}: {reason}; {survives}")
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def check_stage(checkpoint: Checkpoint, zero_stage: int) -> None:

@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from qup.files import write_text
+
 WARM = ("deepspeed.runtime.zero.muon.muon_optimizer", "transformers.models.llama.modeling_llama", "qup.training.loop")
 """What a training run imports that takes seconds; the first is DeepSpeed's own, met when an engine is built."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -101,9 +103,7 @@ class Meeting:
         place = self.folder / "master"
         if world.first:
             made = TCPStore(self.host, 0, world.size, is_master=True, timeout=COLLECTIVE_TIMEOUT, wait_for_workers=False)
-            beside = self.folder / ".master"
-            beside.write_text(f"{self.host}:{made.port}", encoding="utf-8")
-            os.replace(beside, place)
+            write_text(place, f"{self.host}:{made.port}")
             return made
         until = time.monotonic() + self.patience_s
         while not place.exists():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import Interrupted, QupError
+from qup.files import write_text
 from qup.training.job import Job
 
 FAILED, INTERRUPTED, SILENCE = 1, 75, 70
@@ -44,9 +45,7 @@ class Outbox:
             self._write("progress.json", [done, total, unit])
 
     def _write(self, name: str, content: Any) -> None:
-        beside = self.folder / f".{name}"
-        beside.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(beside, self.folder / name)
+        write_text(self.folder / name, json.dumps(content))
 
 
 def die_with_parent(parent: int) -> None:

@@ -20,11 +20,12 @@ from qup.analysis.report import all_tables, pictures
 from qup.analysis.results.shelf import Shelf
 from qup.config.fingerprint import plain
 from qup.config.schema import Benchmark, Config, LabProblems, LabStudent, Model, Selection, Trainer
+from qup.files import write_json
 from qup.pipeline import Graph, Node, build_graph
 from qup.records import ALIGNED, CANDIDATES, EVALUATED, LOSSES, RETENTION, SCORES, STREAM, TOTALS, TRACES
 from qup.records import TOKENS as TOKEN_TABLE
 from qup.store import Store, save_table
-from qup.store.store import Record, write_json
+from qup.store.store import Record
 from qup.study import Study
 from tests.helpers.cells import cell
 

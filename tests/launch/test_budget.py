@@ -6,9 +6,9 @@ import pytest
 
 from qup.config.schema import Oracle, Study
 from qup.errors import BudgetExceeded
+from qup.files import write_json
 from qup.launch.plan import check_budget, make_plan
 from qup.launch.registry import write_study
-from qup.store.store import write_json
 from qup.study import Study as Recorded
 from tests.helpers.cells import cell
 

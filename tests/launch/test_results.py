@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from qup.files import write_json
 from qup.launch import results
-from qup.store.store import write_json
 from qup.study import Study
 from tests.analysis.world import World, build_study, lab_cells
 

@@ -87,8 +87,10 @@ def test_table1(place: Place) -> None:
     assert "not-a-key" not in out
     secrets = [path for path in place.folder.rglob("*") if path.is_file() and b"not-a-key" in path.read_bytes()]
     assert secrets == []
-    (overlap,) = [json.loads(path.read_text())["metrics"]["n_no_gold"] for path in place.folder.glob("store/problems/*/manifest.json")]
-    assert overlap == 1, "proofs are excluded and counted"
+    (without_gold,) = [
+        json.loads(path.read_text())["metrics"]["excluded_no_gold"] for path in place.folder.glob("store/problems/*/manifest.json")
+    ]
+    assert without_gold == 1, "proofs are excluded and counted"
 
 
 @ALL

@@ -58,6 +58,12 @@ def queued(overlay, slurm) -> list[str]:
     return [job for job, _, comment in lines if comment.startswith(marks)]
 
 
+def jobs(overlay, slurm) -> list[dict[str, str]]:
+    """What the controller says of each job of an overlay, also of ended ones; their log files lie in its folder."""
+    lines = slurm.run("scontrol", "show", "job", "-o").splitlines()
+    return [dict(part.partition("=")[::2] for part in line.split() if "=" in part) for line in lines if f"{overlay.work}/" in line]
+
+
 def cancel(overlay, slurm) -> None:
     """Ends what an overlay's studies left in the queue."""
     jobs = queued(overlay, slurm)

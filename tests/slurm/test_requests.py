@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from tests.slurm.conftest import SMALL, grid
+from tests.slurm.conftest import SMALL, grid, jobs
 from tests.slurm.test_life import state_of
 
 
@@ -17,9 +17,8 @@ def test_a_users_own_options_stand_beside_ours(overlay, slurm):
     assert status == 0, out
     comments = slurm.run("squeue", "-h", "-o", "%k")
     assert any(line.startswith("qup ") and line.endswith("cost centre 7") for line in comments.splitlines()), comments
-    shown = slurm.run("scontrol", "show", "job", "-o")
-    training = next(line for line in shown.splitlines() if "JobName=test.train" in line)
-    assert "ArrayTaskThrottle=1" in training and "OverSubscribe=NO" in training and "Nice=7" in training
+    training = next(job for job in jobs(overlay, slurm) if job["JobName"] == "test.train")
+    assert (training["ArrayTaskThrottle"], training["OverSubscribe"], training["Nice"]) == ("1", "NO", "7")
     assert "singleton" in slurm.run("squeue", "-h", "-o", "%j %E")
     assert overlay.qup("wait", "test", timeout=240)[0] == 0
     status, out = overlay.qup("status", "test")
@@ -62,12 +61,12 @@ def test_when_rank_0_fails_early_all_ranks_end_within_a_minute_and_status_says_w
     raised, killed = (state_of(overlay, "train", study=name) for name in names)
     assert "rank 0 of 2: the disk is full" in raised["detail"], raised
     assert "SIGKILL" in killed["detail"] or "task 0" in killed["detail"] or "Killed" in killed["detail"], killed
-    for line in slurm.run("scontrol", "show", "job", "-o").splitlines():
-        if ".train" in line and ("raised" in line or "killed" in line):
-            fields = dict(part.partition("=")[::2] for part in line.split() if "=" in part)
-            ended = time.mktime(time.strptime(fields["EndTime"], "%Y-%m-%dT%H:%M:%S"))
-            died = (overlay.control / fields["JobName"].partition(".")[0]).stat().st_mtime
-            assert fields["JobState"] == "FAILED" and ended - died < 60, line
+    trainings = {job["JobName"]: job for job in jobs(overlay, slurm) if job["JobName"].endswith(".train")}
+    assert set(trainings) == {f"{name}.train" for name in names}
+    for name in names:
+        job = trainings[f"{name}.train"]
+        ended = time.mktime(time.strptime(job["EndTime"], "%Y-%m-%dT%H:%M:%S"))
+        assert job["JobState"] == "FAILED" and ended - (overlay.control / name).stat().st_mtime < 60, job
 
 
 def test_a_launch_from_inside_an_allocation_does_the_same(overlay, slurm):

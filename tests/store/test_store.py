@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from qup.errors import CorruptArtifact, LeaseLost, StoreError
+from qup.files import write_json
 from qup.store import Store, save_table
 from qup.store.digest import data_digest
-from qup.store.store import Record, write_json
+from qup.store.store import Record
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", None]})
 

@@ -340,16 +340,16 @@ def test_a_tuned_lab_student_ends_its_answers(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from qup.config.schema import LabStudent
+    from qup.files import write_table
     from qup.lab import chains, styles, tokenizer
     from qup.lab.student import new_model, save_model
     from qup.models import encode_prompt
-    from qup.pipeline.context import write_table
 
     draw = random.Random(0)
     problems = [chains.draw(draw, "pretraining", 1, 1, 50) for _ in range(60)]
     rows = [(f"p{i}", problem.question, styles.render("native", problem, draw)) for i, problem in enumerate(problems)]
     stream, student = tmp_path / "stream.parquet", tmp_path / "student"
-    write_table(stream_table(rows), stream)
+    write_table(stream, stream_table(rows))
     save_model(new_model(LabStudent(), {word: i for i, word in enumerate(tokenizer.vocabulary())}), student)
     work = Workshop(tmp_path / "run", student, stream, "lab")
 

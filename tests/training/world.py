@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from qup.config.schema import Model, Resources, Tracking, Trainer, Zero
 from qup.config.views import TrainView
-from qup.pipeline.context import Context, write_table
+from qup.files import write_table
+from qup.pipeline.context import Context
 from qup.records import STREAM
 from qup.training.job import Job
 from qup.training.launch import train
@@ -41,7 +42,7 @@ def some_rows(n: int, seed: int = 0, shortest: int = 3, longest: int = 40) -> li
 
 def write_stream(path: Path, n: int, **shape: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(stream_table(some_rows(n, **shape)), path)
+    write_table(path, stream_table(some_rows(n, **shape)))
     return path
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from qup.analysis.page.render import TEMPLATES, environment
+from qup.files import write_text
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,7 @@ def write_index(folders: Sequence[Path], page: Path) -> Path:
     entries = sorted((_entry(folder, page.parent) for folder in folders), key=lambda one: (one.day, one.name), reverse=True)
     css = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     text = environment().get_template("index.html.j2").render(entries=entries, css=css)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    beside = page.with_name(f".{page.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, page)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(page, text)
     return page
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qup.analysis.results.shelf import Shelf
+from qup.files import write_text
 from qup.store import Store
 from qup.study import Cell, Study
 
@@ -161,19 +160,13 @@ def text(value: Any) -> str:
 
 
 def write_cells_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Writes the table beside `path` and renames it there. Raises OSError where nothing may be written."""
+    """Writes the table. Raises OSError where nothing may be written."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([text(row.get(name)) for name in columns] for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        beside.write_text(stream.getvalue(), encoding="utf-8", newline="")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, stream.getvalue())
 
 
 def show_cells(rows: Sequence[Row], console: Console) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qup.errors import QupError
+from qup.files import write_json
 from qup.launch.attendance import attended, attending
 from qup.launch.job import job_of
 from qup.launch.pace import Pace
@@ -28,7 +29,6 @@ from qup.launch.slurm.submit import Submitter
 from qup.launch.status import study_status
 from qup.launch.weights import let_go
 from qup.pipeline.graph import Ref
-from qup.store.store import write_json
 from qup.study import Study
 
 STARTS_WITHIN_S = 120.0

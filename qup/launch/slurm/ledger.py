@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qup.files import write_json
 from qup.launch.slurm.arrays import Unit
 from qup.pipeline.graph import Ref
 from qup.store import Store
-from qup.store.store import write_json
 
 
 @dataclass

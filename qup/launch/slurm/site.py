@@ -14,13 +14,13 @@ from pathlib import Path
 from qup.config.fingerprint import build, plain
 from qup.config.schema import Cluster, Config, Resources
 from qup.errors import QupError
+from qup.files import write_json
 from qup.launch.plan import Plan
 from qup.launch.preflight.limits import check_limits
 from qup.launch.process import NO_PYTHON, NO_STORE
 from qup.launch.slurm.commands import Slurm
 from qup.launch.snapshot import Snapshot, freeze_code
 from qup.store import Lease, Store
-from qup.store.store import write_json
 from qup.study import Study, identity
 
 
