@@ -27,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((number for number, part in enumerate(LONG) if place(item).startswith(part)), len(LONG)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """pytest-xdist writes the group behind an item's name; where it can't, every process would start a cluster of its own."""
+    grouped = getattr(session.config.option, "loadgroup", False)
+    if grouped and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("the tests are not grouped: this pytest-xdist does not know this pytest; see pyproject.toml for those tried")
+
+
 @pytest.fixture(scope="session")
 def lab_small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One run of experiment=lab_small for all tests: its folder, with `store` and `multirun` in it, and its output. Copy it to change it."""
