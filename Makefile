@@ -23,7 +23,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations=10
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --durations=10
 
 # Rollouts, evaluation, the Oracle and reward models through a real vLLM server, on CPUs.
 test-vllm: $(VENV)/.test $(VLLM_VENV)/.made
