@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 from qup.config.compose import Composer
 from tests.helpers.lab import launch
 from tests.helpers.wheel import Installed, install
+
+# Hundreds of processes are started here: where the environment forbids it to keep byte code, each would compile qup anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 LONG = ("tests/slurm", "tests/rehearsal", "tests/test_docs.py", "tests/end_to_end", "tests/launch")
 """Where the slowest tests are: they start first, so that no process is left alone with them at the end."""
@@ -31,7 +37,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """pytest-xdist writes the group behind an item's name; where it can't, every process would start a cluster of its own."""
     grouped = getattr(session.config.option, "loadgroup", False)
     if grouped and not all("@" in item.nodeid for item in session.items):
-        raise pytest.UsageError("the tests are not grouped: this pytest-xdist does not know this pytest; see pyproject.toml for those tried")
+        raise pytest.UsageError(
+            "the tests are not grouped: this pytest-xdist does not know this pytest; see pyproject.toml for those tried"
+        )
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ class Overlay:
         self.work.mkdir()
         for name in ("qup", "conf", "hydra_plugins"):
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / name, self.root / name)
         stages = self.root / "qup" / "stages"
         shutil.copy(ROOT / "tests" / "helpers" / "recording_stage.py", stages / "recording.py")
         for kind in KINDS.values():
