@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ class Whence:
     revision: str | None = None
     trust_remote_code: bool = False
     gguf_file: str | None = None
+    downloaded: bool = False
+    """The hub is not asked: what was downloaded before has to do."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -45,6 +47,8 @@ class Whence:
             found["revision"] = self.revision
         if self.gguf_file:
             found["gguf_file"] = self.gguf_file
+        if self.downloaded:
+            found["local_files_only"] = True
         return found
 
 
@@ -68,11 +72,14 @@ def whence(model: Model, directory: Path | None) -> Whence:
     return Whence(model.path, revision=commit, trust_remote_code=model.trust_remote_code, gguf_file=model.gguf_file)
 
 
-def load_tokenizer(model: Model, directory: Path | None = None) -> Any:
-    """The student's tokenizer; `directory` is an artifact's, else `model.path` says. InputError where there is none."""
+def load_tokenizer(model: Model, directory: Path | None = None, *, downloaded: bool = False) -> Any:
+    """The student's tokenizer; `directory` is an artifact's, else `model.path` says. InputError where there is none.
+
+    With `downloaded` the hub is not asked: what was downloaded before has to do.
+    """
     from transformers import AutoTokenizer
 
-    place = placed(model, directory)
+    place = replace(placed(model, directory), downloaded=downloaded)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place.name, **place.arguments)
     except Exception as error:  # a malformed tokenizer.json is a bare Exception
@@ -96,7 +103,14 @@ def tokenizer_file(place: Whence, name: str) -> Path | None:
     """A file beside the weights, from a directory or the hub's cache; None where there is none."""
     from transformers.utils import cached_file
 
-    found = cached_file(place.name, name, revision=place.revision, _raise_exceptions_for_missing_entries=False)
+    found = cached_file(
+        place.name,
+        name,
+        revision=place.revision,
+        local_files_only=place.downloaded,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=not place.downloaded,
+    )
     return Path(found) if found else None
 
 

@@ -2,8 +2,11 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 from qup.config.schema import Model
+from qup.errors import InputError
+from qup.launch.preflight.tokenizers import tokenizer_faults_of
 from tests.helpers.cells import cell
 from tests.helpers.families import family_model
 from tests.helpers.overlay import Overlay
@@ -25,3 +28,23 @@ def test_a_student_whose_template_never_writes_a_stop_token_is_refused_before_an
     assert not overlay.runs()
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     assert overlay.launch(cells)[0] == 0
+
+
+def test_a_hub_that_told_no_commit_is_not_asked_for_a_tokenizer(monkeypatch):
+    """Each name took a minute of retries, and a dry run is offline by right."""
+    asked = []
+
+    def load(model, **options):
+        asked.append(options)
+        raise InputError("no tokenizer")
+
+    monkeypatch.setattr("qup.models.load.load_tokenizer", load)
+
+    def faults(content, download):
+        view = SimpleNamespace(model=Model(name="mine", path="org/name", content=content))
+        return tokenizer_faults_of(SimpleNamespace(to_run={1: SimpleNamespace(node=SimpleNamespace(view=view))}), download=download)
+
+    assert faults(None, True) == faults("a" * 40, False) == []
+    assert not asked
+    assert faults("a" * 40, True) == []
+    assert asked == [{"downloaded": False}]
