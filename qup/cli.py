@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     answers.add_argument("gold", help="as the data set writes it")
     answers.add_argument("--timeout-s", type=float, default=5.0, help="seconds of CPU a comparison may take (default: %(default)s)")
 
-    status = command("status", _status, "a row a cell, a column a stage: stored, queued, running, failed and why")
+    status = command("status", _status, "a row a cell, one glyph a stage: stored, queued, running, failed and why")
     status.add_argument("study", nargs="?", help="without it: what studies there are")
     status.add_argument("--watch", action="store_true", help="refresh until the study ends")
     status.add_argument("--json", action="store_true", help="for programs")

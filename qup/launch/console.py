@@ -13,15 +13,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from qup.launch.plan import Plan
+from qup.launch.units import short, size
 
 FILE_WIDTH = 200
-"""Columns where nobody's terminal sets a width."""
+"""Columns where neither a terminal nor $COLUMNS sets a width."""
 
 
 def make_console() -> Console:
     """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
     degrade()
-    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+    columns = os.environ.get("COLUMNS", "")
+    return Console() if sys.stdout.isatty() else Console(width=int(columns) if columns.strip("0").isdigit() else FILE_WIDTH)
+
+
+def in_ascii(console: Console) -> bool:
+    """Whether the console has no word for characters beyond ASCII."""
+    return "utf" not in console.encoding.lower()
 
 
 def degrade() -> None:
@@ -47,9 +54,9 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{totals['stored']} stored",
         f"{totals['to_run']} to run",
         *([f"{unneeded} not needed"] if unneeded else []),
-        f"{totals['gpu_hours']:.1f} GPU-hours",
-        f"{totals['cpu_hours']:.2f} CPU-hours",
-        f"{totals['disk_bytes'] / 1e9:.1f} GB",
+        _worked("GPU", totals["gpu_hours"]),
+        _worked("CPU", totals["cpu_hours"]),
+        f"{size(totals['disk_bytes'])} of disk",
         f"{totals['oracle_usd']:.2f} oracle dollars",
     ]
     console.print(f"[bold]{escape(plan.study)}[/]  {', '.join(parts)}", highlight=False, soft_wrap=True)
@@ -67,7 +74,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     if not plan.to_run:
         return
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("stage", "to run", "GPU-hours", "CPU-hours", "oracle $", "rates"):
+    for name in ("stage", "to run", "GPU time", "CPU time", "oracle $", "rates"):
         table.add_column(name, justify="left" if name in ("stage", "rates") else "right")
     usd: dict[str, float] = {}
     for planned in plan.to_run.values():
@@ -77,9 +84,18 @@ def show_plan(plan: Plan, console: Console) -> None:
         table.add_row(
             kind,
             f"{entry['stages']:.0f}",
-            f"{entry['gpu_hours']:.2f}",
-            f"{entry['cpu_hours']:.3f}",
+            " ".join(short(entry["gpu_hours"])) if entry["gpu_hours"] else "",
+            " ".join(short(entry["cpu_hours"])),
             f"{usd[kind]:.2f}" if usd[kind] else "",
             measured,
         )
     console.print(table)
+
+
+_LONG = {"h": "hours", "min": "minutes", "s": "seconds"}
+
+
+def _worked(what: str, hours: float) -> str:
+    """`3.2 GPU-hours`, `45 CPU-seconds`."""
+    number, unit = short(hours)
+    return f"{number} {what}-{_LONG[unit]}"

@@ -79,11 +79,10 @@ class Estimator:
         units = float(kind.units(node, self._sizes))
         lab = _is_lab(node.view)
         measured = self._rates.of(node.kind, node.view)
+        unit_s = kind.seconds[0 if lab else 1] / (1 if lab else gpus_at_work(node, resources) * max(1, resources.workers))
+        seconds = units * unit_s
         if measured is not None:
-            seconds = measured.startup_s + units * measured.unit_s
-        else:
-            seconds = units * kind.seconds[0 if lab else 1]
-            seconds /= 1 if lab else gpus_at_work(node, resources) * max(1, resources.workers)
+            seconds = measured.startup_s + units * (unit_s if measured.unit_s is None else measured.unit_s)
         tokens = LAB_TOKENS if lab else ASSUMED_TOKENS
         requests, input_tokens, output_tokens = kind.asks(node, self._sizes, tokens) if kind.asks else (0.0, 0.0, 0.0)
         if measured is not None and requests and measured.input_tokens is not None and measured.output_tokens is not None:

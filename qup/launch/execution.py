@@ -134,10 +134,13 @@ class Progress:
             self.log.info("%s of %s %s", f"{done:,.0f}", f"{total:,.0f}", unit)
 
     @property
-    def startup_s(self) -> float:
-        """Seconds before the first unit, if all units took as long as those between the first sign of progress and the last."""
+    def startup_s(self) -> float | None:
+        """Seconds before the first unit, if all units took as long as those between the first sign of progress and the last.
+
+        None where there was one sign or none.
+        """
         if self.first is None or self.last[1] <= self.first[1]:
-            return 0.0
+            return None
         pace = (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
         return max(0.0, self.first[0] - pace * self.first[1])
 
@@ -203,6 +206,7 @@ def _compute(
     module = _load_stage(job)
     out = store.draft(*job.ref)
     ctx = _context(store, job, out, lease, stopping, log)
+    loaded = time.time()
     _announcement(store, job).touch()
     try:
         if KINDS[job.ref.kind].sharded:
@@ -224,7 +228,7 @@ def _compute(
     facts: dict[str, Any] = {
         "units": job.units,
         "seconds": time.time() - began,
-        "startup_s": ctx.progress.startup_s if isinstance(ctx.progress, Progress) else 0.0,
+        "startup_s": _startup(ctx, loaded - began),
         "cpu_seconds": _cpu_seconds() - cpu_began,
         "finished": time.time(),
         "gpus": job.resources.gpus,
@@ -232,6 +236,12 @@ def _compute(
     }
     log.info("%s", ", ".join(f"{name} {_short(value)}" for name, value in metrics.items() if isinstance(value, int | float | str)))
     store.publish(out, record, metrics, lease, facts)
+
+
+def _startup(ctx: Context, loading_s: float) -> float | None:
+    """Seconds before a stage's first unit, None where it did not tell."""
+    told = ctx.progress.startup_s if isinstance(ctx.progress, Progress) else None
+    return None if told is None else loading_s + told
 
 
 def _short(value: float | str) -> str:

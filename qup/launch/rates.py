@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 RECENT = 20
 """Artifacts of a kind that a rate is taken from."""
+UNTOLD_S = 10.0
+"""Longest start-up of a stage that did not tell it: a process, imports, tables."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,8 @@ class Measured:
 
     startup_s: float
     """Seconds before the first unit: imports, weights, servers."""
-    unit_s: float
-    """Seconds a unit after that."""
+    unit_s: float | None
+    """Seconds a unit after that; None where all were too short to tell."""
     input_tokens: float | None = None
     """Tokens a unit sent to the Oracle or judge; None where none was asked."""
     output_tokens: float | None = None
@@ -35,25 +38,27 @@ class Rates:
         self._known: dict[tuple[str, str], Measured | None] = {}
 
     def of(self, kind: str, view: Any) -> Measured | None:
-        """What stages like this one took; None where the store has none."""
+        """What stages like this one took, on this machine where any ran here; None where the store has none."""
         known = (kind, identity(view))
         if known not in self._known:
             self._known[known] = self._read(*known)
         return self._known[known]
 
     def _read(self, kind: str, wanted: str) -> Measured | None:
-        found = [manifest for _, manifest in zip(range(RECENT), self._like(kind, wanted), strict=False)]
+        found = list(self._like(kind, wanted))
+        found = ([manifest for manifest in found if manifest.get("host") == platform.node()] or found)[:RECENT]
         if not found:
             return None
         # a rehearsal's few units say little beside a whole run's many
         largest = max(manifest["units"] for manifest in found)
         found = [manifest for manifest in found if manifest["units"] * 10 >= largest]
-        startups = [float(manifest.get("startup_s") or 0.0) for manifest in found]
-        rates = [max(0.0, manifest["seconds"] - startup) / manifest["units"] for manifest, startup in zip(found, startups, strict=True)]
-        return Measured(median(startups), median(rates), _tokens(found, "input_tokens"), _tokens(found, "output_tokens"))
+        startups = [manifest.get("startup_s") or min(UNTOLD_S, manifest["seconds"]) for manifest in found]
+        rates = [(manifest["seconds"] - startup) / manifest["units"] for manifest, startup in zip(found, startups, strict=True)]
+        told = [rate for rate in rates if rate > 0]
+        return Measured(median(startups), median(told) if told else None, _tokens(found, "input_tokens"), _tokens(found, "output_tokens"))
 
     def _like(self, kind: str, wanted: str) -> Iterator[dict[str, Any]]:
-        """Manifests of that kind and identity that were computed here, newest first."""
+        """Recent manifests of that kind and identity that were computed and not adopted, newest first."""
         try:
             entries = [entry for entry in os.scandir(self.root / kind) if entry.is_dir()]
         except FileNotFoundError:

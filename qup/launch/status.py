@@ -18,7 +18,7 @@ from qup.launch.slurm.commands import QueueJob, Slurm
 from qup.launch.slurm.ended import IN_WORDS, decode, exit_status, last_words, outputs, status_in_words
 from qup.launch.slurm.ledger import Ledger, Queue, Submission
 from qup.launch.slurm.site import driver_record
-from qup.launch.units import duration
+from qup.launch.units import duration, left_in_words, remaining
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Store
@@ -119,6 +119,7 @@ class _Reader:
         self.study, self.store = study, study.open_store()
         self.jobs, self.accounted, self.away = jobs, accounted, away
         self.noted = Queue(self.store).all() if jobs else {}
+        self.expected = _expected(study.folder)
 
     def status(self, ref: Ref, tasks: Sequence[tuple[str, Any, Submission]]) -> StageStatus:
         """A stage that is not stored; `tasks` are those of its newest submission."""
@@ -131,15 +132,27 @@ class _Reader:
             )
         live = [self.jobs[job] for job, _, submission in tasks if self._is_live(job, submission)]
         if live:
-            return _live(ref, live, held)
+            return _live(ref, live, self._progress(ref, held))
         if held is not None and not holder_is_dead(held) and _recent(self.store, ref):
-            return StageStatus(ref, "running", _progress(held))
+            return StageStatus(ref, "running", self._progress(ref, held))
         failure = read_failure(self.study.folder / "failed" / f"{ref.kind}-{ref.key}.json")
         if not tasks:
             return StageStatus(ref, "failed", _last(failure["error"])) if failure else StageStatus(ref, "waiting")
         if self.away:
             return StageStatus(ref, "queued", "the queue cannot be asked", tasks[-1][0])
         return self._ended(ref, tasks, failure)
+
+    def _progress(self, ref: Ref, held: dict[str, Any] | None) -> str:
+        """How far a stage says that it is, and what it still takes by that or by the plan."""
+        if held is None:
+            return ""
+        told = held.get("progress") or {"done": 0.0, "total": 0.0, "unit": ""}
+        spent, share = time.time() - held["began"], told["done"] / told["total"] if told["total"] else 0.0
+        amount = [f"{told['done']:,.0f}/{told['total']:,.0f} {told['unit']}"] if told["total"] else []
+        expected = self.expected.get(ref)
+        left = remaining(spent, share, expected or 0.0)
+        known = left is not None or expected is not None
+        return ", ".join([*amount, left_in_words(left) if known else f"{duration(spent)} so far"])
 
     def _is_live(self, job: str, submission: Submission) -> bool:
         found = self.jobs.get(job)
@@ -188,13 +201,13 @@ class _Reader:
         return status_in_words(status) + (f": {said[-1].strip()}" if said else ", before it said anything" if silent else "")
 
 
-def _live(ref: Ref, live: Sequence[QueueJob], held: dict[str, Any] | None) -> StageStatus:
+def _live(ref: Ref, live: Sequence[QueueJob], progress: str) -> StageStatus:
     running = [job for job in live if job.state in ("RUNNING", "COMPLETING")]
     job = running[0] if running else live[0]
     restarts = max(one.restarts for one in live)
     note = f"requeued {restarts}×, " if restarts else ""
     if running:
-        return StageStatus(ref, "running", f"{note}{_progress(held) or job.used}", job.id, restarts)
+        return StageStatus(ref, "running", f"{note}{progress or f'{job.used} so far'}", job.id, restarts)
     if job.held:
         return StageStatus(ref, "held", f"{note}{job.reason}", job.id, restarts)
     return StageStatus(ref, "queued", f"{note}{job.reason}", job.id, restarts)
@@ -207,15 +220,13 @@ def _recent(store: Store, ref: Ref) -> bool:
         return False
 
 
-def _progress(held: dict[str, Any] | None) -> str:
-    progress = (held or {}).get("progress")
-    if not held or not progress or not progress["total"]:
-        return ""
-    share = progress["done"] / progress["total"]
-    text = f"{progress['done']:,.0f}/{progress['total']:,.0f} {progress['unit']}"
-    if share > 0:
-        text += f", {duration((time.time() - held['began']) * (1 - share) / share)} left"
-    return text
+def _expected(folder: Path) -> dict[Ref, float]:
+    """Seconds that the plan says of each stage."""
+    try:
+        stages = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["stages"]
+        return {Ref(stage["name"], stage["key"]): float(stage["cost"]["seconds"]) for stage in stages if stage["cost"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _last(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Memory and time as SLURM writes them and people say them."""
+"""Memory and time as SLURM writes them and people say them, and how much time is left."""
 
 from __future__ import annotations
 
@@ -46,3 +46,38 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def short(hours: float) -> tuple[str, str]:
+    """Hours as a number and the unit that shows it: h, min or s; nothing is 0 h."""
+    for unit, each in (("h", 1), ("min", 60)):
+        if hours * each >= 1 or not hours:
+            return f"{hours * each:,.1f}" if hours else "0", unit
+    seconds = round(hours * 3600)
+    return f"{seconds}" if seconds else "<1", "s"
+
+
+def size(of: float) -> str:
+    """Bytes in the unit that shows them."""
+    for unit, each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if of >= each:
+            return f"{of / each:.1f} {unit}"
+    return f"{of / 1e3:.0f} kB"
+
+
+TELLING = 0.05
+"""Share of a stage that has to be done before its own progress tells how long the rest takes."""
+
+
+def remaining(spent_s: float, share: float, expected_s: float) -> float | None:
+    """Seconds left, by the share done where it tells, else by what was expected; None where that has run out."""
+    if share >= TELLING:
+        return spent_s * (1 - share) / share
+    return expected_s - spent_s if expected_s > spent_s else None
+
+
+def left_in_words(seconds: float | None) -> str:
+    """What `remaining` tells."""
+    if seconds is None:
+        return "longer than estimated"
+    return f"{duration(seconds)} left" if round(seconds) else "finishing"

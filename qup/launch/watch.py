@@ -1,74 +1,27 @@
-"""How a study stands, on the console: a row a cell, a column a stage; once, or until the study ends."""
+"""How a study stands, on the console: its table and what is to be said beside it; once, or until the study ends."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from qup.launch.console import in_ascii
 from qup.launch.pace import ASK_S, Pace
 from qup.launch.slurm.commands import Slurm
 from qup.launch.slurm.site import on_slurm
+from qup.launch.states import WORST, show_states
 from qup.launch.status import FORGOTTEN, StageStatus, StudyStatus, study_status
-from qup.pipeline import KINDS
 from qup.study import Study
 
 WATCHED_S = 5.0
 """Longest time between two looks where somebody watches."""
 
-STYLES = {
-    "stored": ("✓", "green"),
-    "running": ("running", "cyan"),
-    "queued": ("queued", "yellow"),
-    "held": ("held", "yellow"),
-    "failed": ("FAILED", "bold red"),
-    "cancelled": ("cancelled", "red"),
-    "lost": ("lost", "red"),
-    "blocked": ("blocked", "dim"),
-    "waiting": ("waiting", "dim"),
-}
-WORST = ("failed", "lost", "cancelled", "blocked", "held", "waiting", "queued", "running", "stored")
-
 MOST_NOTES = 40
-
-
-def _columns(seen: StudyStatus) -> list[str]:
-    there = {ref.kind for ref in seen.stages}
-    return [kind for kind in KINDS if kind in there]
-
-
-def _cell_text(statuses: list[StageStatus]) -> Text:
-    if not statuses:
-        return Text("")
-    worst = min(statuses, key=lambda status: WORST.index(status.state))
-    word, style = STYLES[worst.state]
-    same = sum(1 for status in statuses if status.state == worst.state)
-    text = f"{word}*" if worst.shared else word
-    if len(statuses) > 1 and worst.state != "stored":
-        text += f" {same}/{len(statuses)}"
-    if worst.state == "running" and worst.detail:
-        text += f" {worst.detail.partition(',')[0]}"
-    return Text(text, style=style)
-
-
-def show_states(seen: StudyStatus, width: int) -> Table:
-    """The table of a study at one moment."""
-    table = Table(box=None, header_style="dim", pad_edge=False, title=seen.study.name, title_justify="left")
-    table.add_column("#", justify="right")
-    table.add_column("cell", no_wrap=True)
-    columns = _columns(seen)
-    for kind in columns:
-        table.add_column(kind if width > 120 else kind[:9], overflow="fold")
-    for number, cell in enumerate(seen.study.cells):
-        by_kind: dict[str, list[StageStatus]] = {}
-        for status in seen.of_cell(cell):
-            by_kind.setdefault(status.ref.kind, []).append(status)
-        table.add_row(str(number), cell.label, *(_cell_text(by_kind.get(kind, [])) for kind in columns))
-    return table
+MOST_RUNNING = 8
 
 
 def notes(seen: StudyStatus) -> list[str]:
@@ -93,6 +46,14 @@ def notes(seen: StudyStatus) -> list[str]:
     return lines
 
 
+def at_work(seen: StudyStatus) -> list[str]:
+    """How far the stages are that run, a line each, with the first cell that each is for."""
+    running = [status for status in seen.stages.values() if status.state == "running"]
+    first = {stage.ref: cell.label for cell in reversed(seen.study.cells) for stage in cell.refs()}
+    lines = [f"running {status.ref.kind} {first.get(status.ref, '')}: {status.detail}" for status in running[:MOST_RUNNING]]
+    return lines + ([f"… and {len(running) - MOST_RUNNING} more run"] if len(running) > MOST_RUNNING else [])
+
+
 def _note(status: StageStatus) -> str:
     job = f" (job {status.job})" if status.job else ""
     return f"{status.state:<9} {status.ref}{job}: {status.detail}"
@@ -107,13 +68,20 @@ def watch(folder: Path, console: Console) -> int:
         while True:
             seen = study_status(folder, slurm)
             if live is not None:
-                live.update(show_states(seen, console.width), refresh=True)
+                live.update(_screen(seen, console), refresh=True)
             elif (text := summary(seen)) != last:
                 console.print(text, highlight=False, soft_wrap=True)
                 last = text
             if seen.ended() and not seen.slurm:
                 return 0 if seen.good() else 1
             pace.pause()
+
+
+def _screen(seen: StudyStatus, console: Console) -> Group:
+    """What fits a terminal, all of it in lines that don't wrap."""
+    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in at_work(seen)]
+    room = max(8, console.height - len(lines) - 1)
+    return Group(show_states(seen, console.width, room, in_ascii=in_ascii(console)), *lines)
 
 
 def summary(seen: StudyStatus) -> str:

@@ -45,6 +45,7 @@ def shard(view: MeasureView, inputs: Inputs, ctx: Context, indices: Sequence[int
         else _gradients(view, load_model(view.model, directory))
     )
     indices = sorted(indices)
+    ctx.progress(int(np.searchsorted(planned.todo, planned.positions(indices)[0][0])), len(planned.todo), "traces")
     for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
         ctx.check()
         questions, texts = table["question"].to_pylist(), table["text"].to_pylist()

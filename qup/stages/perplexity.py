@@ -44,6 +44,7 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
         model, batch_tokens=settings.batch_tokens, rank_cap=settings.rank_cap, top=settings.brier_top, activation=settings.activation
     )
     indices = sorted(indices)
+    ctx.progress(int(planned.positions(indices)[0][0]), len(planned.traces), "traces")
     for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
         ctx.check()
         prompts = {}

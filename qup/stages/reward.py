@@ -37,6 +37,7 @@ def shard(view: RewardView, inputs: Inputs, ctx: Context, indices: Sequence[int]
     planned = _plan(view, inputs, ctx)
     indices = sorted(indices)
     with _scorer(view, inputs, ctx) as score:
+        ctx.progress(int(planned.positions(indices)[0][0]), len(planned.traces), "traces")
         for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
             ctx.check()
             scores, tokens, fits = score(table["question"].to_pylist(), table["text"].to_pylist())

@@ -1,5 +1,6 @@
 """What a plan is expected to take."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qup.config import views
+from qup.config.fingerprint import fields
 from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Sampling
 from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, LAB_MODEL_BYTES, count_rows, gpus_at_work
 from qup.launch.plan import make_plan
@@ -57,3 +59,29 @@ def test_in_process_one_gpu_works_at_a_time(backend: str, working: int) -> None:
     for kind, view in seen:
         assert gpus_at_work(Node(Ref(kind, "k"), view, {}, {}, ""), Resources(gpus="8")) == working
         assert gpus_at_work(Node(Ref(kind, "k"), view, {}, {}, ""), Resources(gpus="0")) == 1
+
+
+def test_a_later_study_is_estimated_by_what_the_store_has_seen(tmp_path: Path) -> None:
+    """Another learning rate: the same kinds of stages on the same model; a stage that was too short to tell its rate has the assumed one."""
+    seen = cell("slm_rft", store=replace(cell().store, dir=str(tmp_path)))
+    later = replace(seen, trainer=replace(seen.trainer, lr=2 * seen.trainer.lr))
+    plan = make_plan([seen], tmp_path / "study")
+    assert not any(planned.cost.measured for planned in plan.to_run.values())
+    facts = {"train": (100.0, 20.0), "evaluate": (2.0, None)}
+    for ref, planned in plan.to_run.items():
+        if ref.kind in facts:
+            seconds, startup = facts[ref.kind]
+            folder = tmp_path / ref.kind / f"{'f' * 20}"
+            folder.mkdir(parents=True)
+            told = {
+                "fields": fields(planned.node.view),
+                "units": planned.cost.units,
+                "metrics": {},
+                "seconds": seconds,
+                "startup_s": startup,
+            }
+            (folder / "manifest.json").write_text(json.dumps(told))
+    costs = {ref.kind: planned.cost for ref, planned in make_plan([later], tmp_path / "study").to_run.items()}
+    assert costs["train"].measured and costs["train"].seconds == pytest.approx(100.0)
+    assert costs["evaluate"].measured and costs["evaluate"].seconds == pytest.approx(2.0 + costs["evaluate"].units * 2e-4)
+    assert not costs["responses"].measured

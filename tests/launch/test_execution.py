@@ -36,7 +36,7 @@ def test_what_passes_before_the_first_unit_is_told_apart(monkeypatch):
     clock = iter([100.0, 142.0, 144.0, 148.0])
     monkeypatch.setattr(execution.time, "monotonic", lambda: next(clock))
     progress = execution.Progress(None, logging.getLogger("qup.test"))
-    assert progress.startup_s == 0.0
+    assert progress.startup_s is None
     for done in (1, 2, 4):
         progress(done, 8, "problems")
     assert progress.startup_s == 40.0, "two seconds a problem, so the first began after 40"

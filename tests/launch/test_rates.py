@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,26 @@ def test_start_up_is_no_part_of_a_unit_s_time(tmp_path: Path) -> None:
     assert found is not None and (found.startup_s, found.unit_s) == (36.0, 1.0)
 
 
+def test_a_run_that_told_no_start_up_and_was_short_tells_no_rate(tmp_path: Path) -> None:
+    """Two seconds for 64 units are a process that starts and reads tables: a thousand times as many take no half hour."""
+    manifest(tmp_path, "rollouts", "a", VIEW, seconds=2.0, startup_s=None)
+    found = Rates(tmp_path).of("rollouts", VIEW)
+    assert found is not None and (found.startup_s, found.unit_s) == (2.0, None)
+    manifest(tmp_path, "rollouts", "b", VIEW, units=1000, seconds=2010.0, startup_s=None)
+    found = Rates(tmp_path).of("rollouts", VIEW)
+    assert found is not None and (found.startup_s, found.unit_s) == (10.0, 2.0)
+
+
+def test_what_ran_on_this_machine_counts_before_what_ran_elsewhere(tmp_path: Path) -> None:
+    for name in "abc":
+        manifest(tmp_path, "rollouts", name, VIEW, seconds=100.0, startup_s=36.0, host="another")
+    elsewhere = Rates(tmp_path).of("rollouts", VIEW)
+    assert elsewhere is not None and elsewhere.unit_s == 1.0
+    manifest(tmp_path, "rollouts", "here", VIEW, seconds=228.0, startup_s=36.0, host=platform.node())
+    here = Rates(tmp_path).of("rollouts", VIEW)
+    assert here is not None and here.unit_s == 3.0
+
+
 def test_another_model_tells_nothing(tmp_path: Path) -> None:
     manifest(tmp_path, "rollouts", "a", replace(VIEW, model=Model(path="m", content="other")), seconds=100.0)
     assert Rates(tmp_path).of("rollouts", VIEW) is None
@@ -34,8 +55,8 @@ def test_another_model_tells_nothing(tmp_path: Path) -> None:
 
 def test_a_rehearsal_says_little_beside_a_whole_run(tmp_path: Path) -> None:
     for name in "abc":
-        manifest(tmp_path, "rollouts", name, VIEW, seconds=640.0)
-    manifest(tmp_path, "rollouts", "whole", VIEW, units=6400, seconds=640.0)
+        manifest(tmp_path, "rollouts", name, VIEW, seconds=645.0, startup_s=5.0)
+    manifest(tmp_path, "rollouts", "whole", VIEW, units=6400, seconds=645.0, startup_s=5.0)
     found = Rates(tmp_path).of("rollouts", VIEW)
     assert found is not None and found.unit_s == 0.1
 

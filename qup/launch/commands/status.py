@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from qup.errors import InputError
+from qup.launch.console import in_ascii
 from qup.launch.plan import published
 from qup.launch.slurm.commands import Slurm
 from qup.launch.slurm.site import on_slurm
+from qup.launch.states import show_states
 from qup.launch.status import StageStatus, StudyStatus, study_status
-from qup.launch.watch import notes, show_states
+from qup.launch.watch import at_work, notes
 from qup.launch.watch import watch as watch_study
 from qup.pipeline import KINDS
 from qup.study import Study, find_study, studies_in
@@ -83,7 +85,7 @@ def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: boo
     if as_json:
         print(json.dumps(status_json(seen)))
         return 0
-    console.print(show_states(seen, console.width))
-    for line in notes(seen):
+    console.print(show_states(seen, console.width, in_ascii=in_ascii(console)))
+    for line in [*at_work(seen), *notes(seen)]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0

@@ -6,11 +6,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qup.launch.units import duration, left_in_words, remaining
 from qup.pipeline.graph import Ref
 from qup.store import Store
-
-TELLING = 0.05
-"""Share of a stage that has to be done before its own progress tells how long the rest takes."""
 
 
 @dataclass
@@ -39,15 +37,13 @@ class StageState:
         if progress:
             self.done, self.total, self.unit = progress["done"], progress["total"], progress["unit"]
 
-    def left_s(self, now: float, pace: float = 1.0) -> float:
-        """Seconds this stage still takes, by its progress where it shows enough, else by the plan times `pace`."""
+    def left_s(self, now: float, pace: float = 1.0) -> float | None:
+        """Seconds this stage still takes, by its progress where it shows enough, else by the plan times `pace`; None: longer than that."""
         if self.state == "waiting":
             return self.expected_s * pace
         if self.state != "running":
             return 0.0
-        spent = now - self.began
-        share = self.done / self.total if self.total > 0 else 0.0
-        return spent * (1 - share) / share if share >= TELLING else max(0.0, self.expected_s * pace - spent)
+        return remaining(now - self.began, self.done / self.total if self.total > 0 else 0.0, self.expected_s * pace)
 
 
 @dataclass
@@ -64,12 +60,15 @@ class Board:
         """Stages in any of these states."""
         return [stage for stage in self.stages.values() if stage.state in states]
 
-    def left_s(self) -> float:
-        """Seconds the launch still takes, spread over the slots; stages of a kind take what those before them took."""
-        now = time.time()
-        paces = self._paces()
-        left = [stage.left_s(now, paces.get(stage.ref.kind, 1.0)) for stage in self.of("waiting", "running")]
-        return max([sum(left) / max(1, self.slots), *left], default=0.0)
+    def left(self) -> str:
+        """What the launch still takes, spread over the slots; stages of a kind take what those before them took."""
+        now, paces = time.time(), self._paces()
+        known = [stage.left_s(now, paces.get(stage.ref.kind, 1.0)) for stage in self.of("waiting", "running")]
+        told = [seconds for seconds in known if seconds is not None]
+        seconds = max([sum(told) / max(1, self.slots), *told], default=0.0)
+        if None not in known:
+            return left_in_words(seconds)
+        return f"more than {duration(seconds)} left" if round(seconds) else left_in_words(None)
 
     def _paces(self) -> dict[str, float]:
         """Seconds taken for each second planned, by kind."""

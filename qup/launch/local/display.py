@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from qup.launch.local.board import Board, StageState
-from qup.launch.units import duration
+from qup.launch.units import duration, left_in_words
 
 LINE_EVERY_S = 15.0
+WIDE = 140
+"""Columns of a terminal that has room for the logs' names."""
 
 
 class Display:
@@ -60,7 +62,7 @@ class Display:
         running = self.board.of("running")
         if running:
             shown = "; ".join(f"{stage.ref.kind} {stage.label} {_amount(stage)}".rstrip() for stage in running)
-            self._say(f"{self._counts()} · {duration(self.board.left_s())} left · {shown}")
+            self._say(f"{self._counts()} · {self.board.left()} · {shown}")
 
     def _say(self, text: str, markup: bool = False) -> None:
         self.console.print(text, markup=markup, highlight=False, soft_wrap=True)
@@ -69,26 +71,26 @@ class Display:
         board = self.board
         failed = len(board.of("failed", "blocked"))
         tail = f", {failed} failed or blocked" if failed else ""
-        return f"{len(board.of('done'))} done, {len(board.of('running'))} running, {len(board.of('waiting'))} waiting{tail}"
+        return f"{len(board.of('done'))} stages done, {len(board.of('running'))} running, {len(board.of('waiting'))} waiting{tail}"
 
     def _render(self) -> Group:
+        """A line a running stage, none wrapped; what a narrow terminal has no room for is left out, its log first."""
         table = Table.grid(padding=(0, 1))
-        now = time.time()
+        now, width = time.time(), self.console.width
         for stage in self.board.of("running"):
-            bar = ProgressBar(total=stage.total or 1.0, completed=stage.done, width=24, pulse=not stage.total)
-            left = stage.left_s(now)
-            table.add_row(
-                Text(stage.ref.kind, style="cyan"),
-                Text(stage.label),
-                bar,
-                Text(_amount(stage)),
-                Text(f"{duration(left)} left", style="dim"),
-                Text(str(stage.log), style="dim", overflow="ellipsis"),
-            )
+            cells: list[RenderableType] = [
+                Text(stage.ref.kind, style="cyan", no_wrap=True),
+                Text(stage.label, no_wrap=True, overflow="ellipsis"),
+                ProgressBar(total=stage.total or 1.0, completed=stage.done, width=max(6, min(24, width // 8)), pulse=not stage.total),
+                Text(_amount(stage), no_wrap=True),
+                Text(left_in_words(stage.left_s(now)), style="dim", no_wrap=True),
+                Text(str(stage.log), style="dim", no_wrap=True, overflow="ellipsis"),
+            ]
+            table.add_row(*cells[: 6 if width >= WIDE else 5])
         spent = duration(now - self.board.began)
         head = Text.assemble(
             (self.board.study, "bold"),
-            f"  {self._counts()}, {self.board.stored} stored · {spent} so far, {duration(self.board.left_s())} left",
+            f"  {self._counts()}, {self.board.stored} stored · {spent} so far, {self.board.left()}",
         )
         return Group(head, table)
 
