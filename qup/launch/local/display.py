@@ -90,8 +90,9 @@ class Display:
         spent = duration(now - self.board.began)
         head = Text.assemble(
             (self.board.study, "bold"),
-            f"  {self._counts()}, {self.board.stored} stored · {spent} so far, {self.board.left()}",
+            f"  {self._counts()}, {self.board.stored} stored\n{spent} so far, {self.board.left()}",
         )
+        head.no_wrap, head.overflow = True, "ellipsis"
         return Group(head, table)
 
 
