@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "draws", "records"},
+    {"errors", "draws", "records", "files"},
     {"measures"},
     {"config", "answers", "selection"},
     {"lab", "pipeline", "serving"},
