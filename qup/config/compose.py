@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, several_fault, stand_alone_loader, typed
 from qup.config.keys import counted, one_of
+from qup.config.once import Once
 from qup.config.schema import Config
 from qup.config.sections import BROKEN, Piece, Section, lost_entries, merge, misplaced, override, without
 from qup.config.settle import Settler, default_study_name
@@ -95,7 +96,7 @@ class Composer:
         self._shapes: dict[tuple[str, ...], tuple[list[ResultDefault], str | None]] = {}
         self._pieces: dict[Origin, dict[str, Piece]] = {}
         self._merged: dict[tuple[Any, ...], Section] = {}
-        self._applied: dict[tuple[Any, ...], tuple[Any, list[Fault]]] = {}
+        self._once = Once()
 
     @classmethod
     def over(cls, conf: Path = CONF) -> Composer:
@@ -332,12 +333,7 @@ class Composer:
     def _assemble(self, base: _Base, values: dict[str, list[Override]], faults: list[Fault]) -> Draft:
         given = {name: section.value for name, section in base.sections.items()}
         for name, ones in values.items():
-            section = base.sections[name]
-            key = (id(section), *(one.input_line for one in ones))
-            if key not in self._applied:
-                sweeps = [_sweep_fault(one) for one in ones if one.is_sweep_override()]
-                self._applied[key] = (section.value, sweeps) if sweeps else override(section, ones)
-            given[name], more = self._applied[key]
+            given[name], more = self._once(_applied, base.sections[name], *ones)
             faults += more
         whole = all(value is not BROKEN for value in given.values())
         return Draft(Config(**given) if whole else None, base.experiment, tuple(faults))
@@ -368,6 +364,12 @@ def compose_cell(overrides: Sequence[str] = (), *, conf: Path = CONF) -> Config:
 def compose_grid(base: Sequence[str], lists: Sequence[Sequence[str]], *, conf: Path = CONF) -> list[Config]:
     """A cell for each list of overrides, each after `base`. Raises ConfigError with the faults of all cells."""
     return _composer(conf).grid([[*base, *overrides] for overrides in lists])
+
+
+def _applied(section: Section, *ones: Override) -> tuple[Any, list[Fault]]:
+    """A section's value with overrides, and what is wrong with them."""
+    sweeps = [_sweep_fault(one) for one in ones if one.is_sweep_override()]
+    return (section.value, sweeps) if sweeps else override(section, ones)
 
 
 def _sweep_fault(one: Override) -> Fault:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from qup.config.schema import STREAMS, Config, Refinement, Reward, Source, Stream, Vllm
+from qup.config.once import Once
+from qup.config.schema import STREAMS, Config, Oracle, Refinement, Reward, Source, Stream, Study, Vllm
 from qup.config.schema.choices import UNPOOLED
 from qup.errors import Fault
 
@@ -20,7 +21,7 @@ class Settler:
 
     def __init__(self, study_name: str) -> None:
         self._study_name = study_name
-        self._made: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._once = Once()
 
     def settle(self, cell: Config) -> tuple[Config, list[Fault]]:
         """The cell with arm, seeds and study name filled in, and what contradicts itself in its arm."""
@@ -32,32 +33,25 @@ class Settler:
             stream=stream,
             source=source,
             refinement=refinement,
-            rollouts=self._once(_backed_sampling, self._seeded_sampling(cell.rollouts, every, None), cell.vllm)[0],
+            rollouts=self._once(_backed_sampling, self._seeded_sampling(cell.rollouts, every, None), cell.vllm),
             selection=self._seeded(cell.selection, every, None),
             oracle=self._seeded(cell.oracle, every, None),
-            teacher=self._once(_seed_each, cell.teacher, every)[0],
+            teacher=self._once(_seed_each, cell.teacher, every),
             judge=self._seeded(cell.judge, every, None),
             retention=self._seeded(cell.retention, every, None),
             trainer=trainer,
-            evaluation=self._once(_backed_sampling, self._seeded_sampling(cell.evaluation, own, every), cell.vllm)[0],
-            reward=self._once(_backed_rewards, cell.reward, cell.vllm)[0],
-            study=self._once(_named, cell.study, self._study_name)[0],
+            evaluation=self._once(_backed_sampling, self._seeded_sampling(cell.evaluation, own, every), cell.vllm),
+            reward=self._once(_backed_rewards, cell.reward, cell.vllm),
+            study=self._once(_named, cell.study, self._study_name),
             seed=trainer.seed if own is None else own,
         )
         return settled, list(faults)
 
     def _seeded(self, section: Any, *seeds: int | None) -> Any:
-        return self._once(_seed, section, *seeds)[0]
+        return self._once(_seed, section, *seeds)
 
     def _seeded_sampling(self, section: Any, *seeds: int | None) -> Any:
-        return self._once(_seed_sampling, section, *seeds)[0]
-
-    def _once(self, make: Any, *args: Any) -> tuple[Any, ...]:
-        """`make(*args)`, once for the same objects; they are kept, so that an id is never used twice."""
-        key = (make, *(arg if isinstance(arg, int | str | None) else id(arg) for arg in args))
-        if key not in self._made:
-            self._made[key] = (*make(*args), args)
-        return self._made[key][:-1]
+        return self._once(_seed_sampling, section, *seeds)
 
 
 def settle_arm(stream: Stream, source: Source, refinement: Refinement) -> tuple[Stream, Source, Refinement, tuple[Fault, ...]]:
@@ -99,39 +93,39 @@ def default_study_name(experiments: Iterable[str | None], now: datetime) -> str:
     return "+".join(name.replace("/", "-") for name in named) or now.strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def _named(study: Any, name: str) -> tuple[Any]:
-    return (study if study.name else replace(study, name=name),)
+def _named(study: Study, name: str) -> Study:
+    return study if study.name else replace(study, name=name)
 
 
-def _seed(section: Any, *seeds: int | None) -> tuple[Any]:
+def _seed(section: Any, *seeds: int | None) -> Any:
     """The section with the first seed that is set: its own, then those given, then 0."""
     if section.seed is not None:
-        return (section,)
-    return (replace(section, seed=next((seed for seed in seeds if seed is not None), 0)),)
+        return section
+    return replace(section, seed=next((seed for seed in seeds if seed is not None), 0))
 
 
-def _seed_each(sections: dict[str, Any], *seeds: int | None) -> tuple[Any]:
+def _seed_each(sections: dict[str, Oracle], *seeds: int | None) -> dict[str, Oracle]:
     """Each section seeded, and named as it is listed."""
-    return ({name: replace(_seed(section, *seeds)[0], name=name) for name, section in sections.items()},)
+    return {name: replace(_seed(section, *seeds), name=name) for name, section in sections.items()}
 
 
-def _seed_sampling(section: Any, *seeds: int | None) -> tuple[Any]:
-    (sampling,) = _seed(section.sampling, *seeds)
-    return (section if sampling is section.sampling else replace(section, sampling=sampling),)
+def _seed_sampling(section: Any, *seeds: int | None) -> Any:
+    sampling = _seed(section.sampling, *seeds)
+    return section if sampling is section.sampling else replace(section, sampling=sampling)
 
 
-def _backed_sampling(section: Any, vllm: Vllm) -> tuple[Any]:
+def _backed_sampling(section: Any, vllm: Vllm) -> Any:
     """The section with the backend that `auto` comes to: vllm where it is said what starts it."""
     if section.sampling.backend != "auto":
-        return (section,)
-    return (replace(section, sampling=replace(section.sampling, backend="vllm" if vllm.command else "transformers")),)
+        return section
+    return replace(section, sampling=replace(section.sampling, backend="vllm" if vllm.command else "transformers"))
 
 
-def _backed_rewards(rewards: dict[str, Reward], vllm: Vllm) -> tuple[dict[str, Reward]]:
+def _backed_rewards(rewards: dict[str, Reward], vllm: Vllm) -> dict[str, Reward]:
     """As `_backed_sampling`; what no pooling server can score is scored in process."""
 
     def backend(reward: Reward) -> str:
         served = reward.base_url or (vllm.command and reward.lab is None)
         return "vllm" if served and reward.format not in UNPOOLED else "transformers"
 
-    return ({name: replace(reward, backend=backend(reward)) if reward.backend == "auto" else reward for name, reward in rewards.items()},)
+    return {name: replace(reward, backend=backend(reward)) if reward.backend == "auto" else reward for name, reward in rewards.items()}

@@ -11,8 +11,9 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from qup.config.once import Once
 from qup.config.paths import local, missing
 from qup.config.pools import needs_oracle
 from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Sampling, Source
@@ -25,8 +26,6 @@ from qup.serving.check import program_faults
 
 UNRESOLVED = "unresolved:"
 """What a content begins with when only a dry run could do without the commit."""
-
-S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,7 @@ class _Resolver:
         self.faults: list[Fault] = []
         self.unresolved: list[str] = []
         self.notes: list[str] = []
-        self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
-        self._roomy: dict[tuple[int, int, int], Any] = {}
-        self._matched: dict[tuple[int, int], Any] = {}
+        self._once = Once()
 
     def cell(self, cell: Config, but: Collection[str] = ()) -> Config:
         """The cell with every section resolved, those `but` these."""
@@ -115,19 +112,15 @@ class _Resolver:
         if "model" not in but:
             self._prompts(made, but)
         if "file" in cell.source.name.split("+") and not {"source", "problems"} & set(but):
-            self._trace_ids(made)
+            self._once(self._trace_ids, made.source, made.problems)
         return made
 
-    def _trace_ids(self, cell: Config) -> None:
+    def _trace_ids(self, source: Source, problems: Problems) -> None:
         """Whether the traces of source=file belong to the problems, where those are here or made here."""
-        known = (id(cell.source), id(cell.problems))
-        if known in self._matched:
-            return
-        self._matched[known] = (cell.source, cell.problems)
         from qup.data.sets import questions
         from qup.data.traces import check_ids
 
-        faults, note = check_ids(cell.source, "source", questions(cell.problems))
+        faults, note = check_ids(source, "source", questions(problems))
         self.faults += faults
         self.notes += [note] if note else []
 
@@ -143,18 +136,7 @@ class _Resolver:
             named = evaluation.benchmarks.items()
             rooms += [(data, evaluation.sampling, "evaluation.sampling", f"evaluation.benchmarks.{name}") for name, data in named]
         for data, sampling, key, of in rooms:
-            known = (id(cell.model), id(data), id(sampling))
-            if known not in self._roomy:
-                self._roomy[known] = (cell.model, data, sampling)
-                self.faults += check_room(cell.model, data, sampling, key, of)
-
-    def _once(self, make: Callable[[S, str], S], section: S, key: str) -> S:
-        """`make(section, key)`, once for the same object; it is kept, so that its id is never used twice."""
-        known = (id(section), key)
-        if known not in self._made:
-            self._made[known] = (make(section, key), section)
-        made: S = self._made[known][0]
-        return made
+            self.faults += self._once(check_room, cell.model, data, sampling, key, of)
 
     def _problems(self, problems: Problems, key: str) -> Problems:
         against = {

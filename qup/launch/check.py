@@ -11,6 +11,7 @@ from qup.config.checks import cross_faults
 from qup.config.compose import Composer, Draft
 from qup.config.fingerprint import plain
 from qup.config.keys import counted, one_of, range_in_words
+from qup.config.once import Once
 from qup.config.schema import Config
 from qup.config.sweeps import expand
 from qup.errors import ConfigError, Fault
@@ -93,7 +94,7 @@ class _Judge:
 
     def __init__(self, launcher: str) -> None:
         self._launcher = launcher
-        self._known: dict[tuple[str, int], tuple[list[Fault], Any]] = {}
+        self._once = Once()
 
     def faults(self, draft: Draft) -> list[Fault]:
         cell = draft.cell
@@ -101,11 +102,7 @@ class _Judge:
             return []
         found: list[Fault] = []
         for field in dataclasses.fields(cell):
-            value = getattr(cell, field.name)
-            known = (field.name, id(value))
-            if known not in self._known:
-                self._known[known] = (list(_field_faults(field, value, field.name)), value)
-            found += self._known[known][0]
+            found += self._once(_field_faults, field, getattr(cell, field.name), field.name)
         if not draft.chosen:
             return found
         wrong = {fault.key for fault in (*draft.faults, *found)}
@@ -113,23 +110,21 @@ class _Judge:
         return found + [fault for fault in across if fault.key not in wrong]
 
 
-def _section_faults(section: Any, at: str) -> Iterator[Fault]:
+def _section_faults(section: Any, at: str) -> list[Fault]:
     """What the settings' own metadata says: choices, ranges, numbers that are none."""
-    for field in dataclasses.fields(section):
-        yield from _field_faults(field, getattr(section, field.name), f"{at}.{field.name}" if at else field.name)
+    named = dataclasses.fields(section)
+    return [fault for field in named for fault in _field_faults(field, getattr(section, field.name), f"{at}.{field.name}")]
 
 
-def _field_faults(field: Any, value: Any, key: str) -> Iterator[Fault]:
+def _field_faults(field: Any, value: Any, key: str) -> list[Fault]:
     if dataclasses.is_dataclass(value):
-        yield from _section_faults(value, key)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if dataclasses.is_dataclass(item):
-                yield from _section_faults(item, f"{key}.{name}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Fault(key, value, "must be a finite number")
-    else:
-        yield from _value_faults(value, key, field.metadata)
+        return _section_faults(value, key)
+    if isinstance(value, dict):
+        inner = {name: item for name, item in value.items() if dataclasses.is_dataclass(item)}
+        return [fault for name, item in inner.items() for fault in _section_faults(item, f"{key}.{name}")]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [Fault(key, value, "must be a finite number")]
+    return list(_value_faults(value, key, field.metadata))
 
 
 def _value_faults(value: Any, key: str, metadata: Any) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from qup.config.fingerprint import digest
 from qup.config.fingerprint import fields as key_fields
+from qup.config.once import Once
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.nodes import Node, Ref
 
@@ -38,7 +39,7 @@ class Graph:
         self.nodes: dict[Ref, Node] = {}
         self.users: dict[Ref, list[int]] = {}
         self.cells: list[CellStages] = []
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._once = Once()
 
     def add(self, kind: str, view: Any, inputs: dict[str, Ref] | None = None, hints: dict[str, Ref] | None = None, label: str = "") -> Ref:
         """Adds a stage and returns its reference; the same stage is there once."""
@@ -55,19 +56,12 @@ class Graph:
         hasher = hashlib.sha256(f"{kind}\0{KINDS[kind].version}\0".encode())
         for entry in fields(view):
             if not entry.metadata.get("runtime"):
-                hasher.update(f"{entry.name}\0{self._section_digest(getattr(view, entry.name))}\0".encode())
+                value = getattr(view, entry.name)
+                told = self._once(_digest, value) if is_dataclass(value) else _digest(value)
+                hasher.update(f"{entry.name}\0{told}\0".encode())
         for name in sorted(inputs):
             hasher.update(f"{name}\0{inputs[name]}\0".encode())
         return hasher.hexdigest()[:20]
-
-    def _section_digest(self, value: Any) -> str:
-        if not is_dataclass(value):
-            return digest(key_fields(value))
-        known = self._digests.get(id(value))
-        if known is None:
-            known = (value, digest(key_fields(value)))
-            self._digests[id(value)] = known
-        return known[1]
 
     def mark_users(self) -> None:
         """Notes which cells share each stage; walked from the cells' ends upwards."""
@@ -80,6 +74,10 @@ class Graph:
                     reached.add(ref)
                     self.users.setdefault(ref, []).append(index)
                     open_refs.extend(self.nodes[ref].parents)
+
+
+def _digest(value: Any) -> str:
+    return digest(key_fields(value))
 
 
 def wanted_of(stages: dict[str, Any]) -> tuple[Ref, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qup.config.once import Once
 from qup.config.schema import Benchmark, Problems
 from qup.pipeline.graph import Graph
 from qup.pipeline.kinds import KINDS
@@ -22,7 +23,7 @@ class GraphSizes:
         self._stored = stored
         self._count = count
         self._problems: dict[Ref, float] = {}
-        self._counted: dict[int, tuple[object, int]] = {}
+        self._once = Once()
 
     def node(self, ref: Ref) -> Node:
         return self._graph.nodes[ref]
@@ -44,6 +45,4 @@ class GraphSizes:
 
     def count(self, data: Problems | Benchmark) -> int:
         """Rows of a data set."""
-        if id(data) not in self._counted:
-            self._counted[id(data)] = (data, self._count(data))
-        return self._counted[id(data)][1]
+        return self._once(self._count, data)
