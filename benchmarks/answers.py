@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common import DATA, Check, Measure, conclude, need, run, timed
-from qup.answers import CORRECT, Verifier, extract, gold
 from qup.answers.comparison import decide
+from qup.answers.extraction import extract
+from qup.answers.golds import gold
+from qup.answers.verifier import CORRECT, Verifier
 from qup.config.schema import EXTRACTIONS
 
 EXPLAINED = {

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hydra._internal.hydra import Hydra
 
 import qup.commands.launch as entry
 from qup.config.schema import Config
@@ -387,6 +388,29 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = _python("-c", script, cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_planning_a_cell_of_the_lab_imports_no_tables(tmp_path: Path) -> None:
+    script = f"""
+import runpy, sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.argv = ["launch.py", "study.dry_run=true"]
+try:
+    runpy.run_path({str(ROOT / "launch.py")!r}, run_name="__main__")
+finally:
+    print([name for name in {(*HEAVY, "numpy", "pyarrow")!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = _python("-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+@pytest.mark.parametrize("command", ["", "-m seed=1,2"])
+def test_hydra_composes_the_whole_configuration_once(study: FakeStudy, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    composed: list[str] = []
+    compose = Hydra.compose_config
+    monkeypatch.setattr(Hydra, "compose_config", lambda self, *args, **given: composed.append("once") or compose(self, *args, **given))
+    assert _main(monkeypatch, command) == 0
+    assert composed == ["once"]
 
 
 def test_help_names_groups_and_ways_to_begin(tmp_path: Path) -> None:

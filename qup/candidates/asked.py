@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qup.answers import CORRECT, Verifier, extract
+from qup.answers.extraction import extract
+from qup.answers.verifier import CORRECT, Verifier
 from qup.candidates.table import Part, build
 from qup.oracle import USABLE, Answer, Ask, OracleClient, check, retrying
 from qup.text.edits import changed_share

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from qup.answers import CORRECT, Verifier, extract
+from qup.answers.extraction import extract
+from qup.answers.verifier import CORRECT, Verifier
 from qup.candidates.problems import ProblemSet
 from qup.candidates.table import DATASET, Part, build
 from qup.config.schema import Source

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.answers import extract
+from qup.answers.extraction import extract
 from qup.candidates.problems import ProblemSet
 from qup.candidates.table import STUDENT, Part, build
 from qup.store import Artifact, rows

@@ -20,13 +20,15 @@ from typing import NoReturn
 
 import hydra
 import yaml
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qup.config.door import CONF, PRIMARY, from_hydra
+from qup.config.door import CONF, PRIMARY, from_hydra, stand_alone_loader
 from qup.config.own import OWN, broken_files, folder_faults, hydra_faults
 from qup.config.twins import register
 from qup.errors import ConfigError, Fault, QupError, surroundings
@@ -51,8 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = sys.argv
     try:
         refuse_early(asked)
-        sys.argv = [before[0], *(as_grid_of_one(given, asked) if is_one_cell(asked) else given)]
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=PRIMARY)(run_cell)()
+        if is_one_cell(asked) or is_grid(asked):
+            run(asked)
+        else:
+            sys.argv = [before[0], *given]
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=PRIMARY)(run_cell)()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -71,15 +76,29 @@ def own_folder() -> bool:
 
 def is_one_cell(asked: Namespace) -> bool:
     """Whether this command line runs a cell, and not a grid of them, nor shows something."""
-    shows = asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion
-    return not (shows or asked.multirun or asked.experimental_rerun or "hydra.mode=MULTIRUN" in asked.overrides)
+    return not (_shows(asked) or asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides)
 
 
-def as_grid_of_one(given: Sequence[str], asked: Namespace) -> list[str]:
-    """The same command line as a multirun whose sweeper is told that it is one cell; Hydra wants all overrides in one row."""
-    options = [text for text in given if text not in ("-r", "--run")]
-    at = options.index(asked.overrides[0]) if asked.overrides else len(options)
-    return ["--multirun", *options[:at], ONE_CELL, *options[at:]]
+def is_grid(asked: Namespace) -> bool:
+    return not (_shows(asked) or asked.run or is_one_cell(asked))
+
+
+def _shows(asked: Namespace) -> bool:
+    return bool(
+        asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion or asked.resolve or asked.experimental_rerun
+    )
+
+
+def run(asked: Namespace) -> None:
+    """Hydra's multirun; one cell is a grid whose sweeper is told so. Hydra's own door would first compose all of it to learn the mode."""
+    loader = stand_alone_loader(Path(asked.config_path or CONF), asked.config_dir)
+    overrides = [*([ONE_CELL] if is_one_cell(asked) else []), *asked.overrides, "hydra.mode=MULTIRUN"]
+    application = Hydra("launch", loader)
+    GlobalHydra.instance().initialize(application)
+    try:
+        application.multirun(asked.config_name or PRIMARY, run_cell, overrides)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def refuse_early(asked: Namespace) -> None:
@@ -115,7 +134,6 @@ def refuse(error: QupError | OSError) -> NoReturn:
 def diagnosed(asked: Namespace) -> list[Fault]:
     """All faults of this command line; none where it can't be judged outside of Hydra."""
     from qup.config.compose import Composer
-    from qup.config.door import stand_alone_loader
     from qup.launch.check import diagnose
 
     try:

@@ -13,6 +13,7 @@ import typing
 from typing import Any, Union
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 
 from qup.config.fingerprint import hints
 from qup.config.schema import Config
@@ -50,4 +51,6 @@ def _twin_type(kind: Any) -> Any:
 
 def register() -> None:
     """Puts the schema into Hydra's store; to be called before anything is composed, and harmless when repeated."""
-    ConfigStore.instance().store(name=SCHEMA, node=twin(Config), provider="qup")
+    store = ConfigStore.instance()
+    if store.get_type(f"{SCHEMA}.yaml") is ObjectType.NOT_FOUND:
+        store.store(name=SCHEMA, node=twin(Config), provider="qup")

@@ -16,9 +16,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from qup.errors import InputError
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
@@ -60,7 +57,7 @@ def read_local(path: Path, wanted: Sequence[str], *, split: str, subset: str | N
             numbers.append(number if path == file else before + number)
             values.append({name: row.get(name) for name in wanted})
         if file.suffix == ".parquet":
-            columns.update(dict.fromkeys(pq.read_schema(file).names))
+            columns.update(dict.fromkeys(_parquet_columns(file)))
         if broken:
             raise InputError(_broken(file, broken))
     return Rows(tuple(columns), numbers, values)
@@ -77,12 +74,14 @@ def count_local(path: Path, split: str, subset: str | None = None) -> int | None
     """How many rows `read_local` would give, without reading what need not be; None where it would raise."""
     try:
         return sum(_count(file) for file in _files(path, split, subset))
-    except (InputError, OSError, pa.ArrowInvalid):
+    except (InputError, OSError, ValueError):
         return None
 
 
 def _count(file: Path) -> int:
     if file.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
         return int(pq.read_metadata(file).num_rows)
     if file.suffix == ".jsonl":
         with file.open("rb") as stream:
@@ -180,7 +179,16 @@ def _csv(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any
         raise InputError(f"{path}, row {reader.line_num}: not valid CSV ({error})") from None
 
 
+def _parquet_columns(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return list(pq.read_schema(path).names)
+
+
 def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             there = [name for name in wanted if name in file.schema_arrow.names]

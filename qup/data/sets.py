@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from qup.answers.extraction import HALF_PAIR
 from qup.answers.golds import gold
@@ -17,7 +15,9 @@ from qup.config.paths import is_commit, local
 from qup.config.schema import Benchmark, Problems
 from qup.data.formats import Rows, read_hub, read_local
 from qup.errors import Fault, InputError
-from qup.records import PROBLEMS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LISTED = 10
 """Rows that a message lists."""
@@ -199,5 +199,9 @@ def _some(rows: Sequence[str], n: int) -> str:
 
 
 def _table(reading: _Reading) -> pa.Table:
+    import pyarrow as pa
+
+    from qup.records import PROBLEMS
+
     columns = zip(*reading.rows, strict=True) if reading.rows else ([], [], [], [])
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=PROBLEMS)

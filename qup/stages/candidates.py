@@ -140,7 +140,7 @@ def _wanted(view: CandidatesView, inputs: Inputs, problems: ProblemSet, bounds: 
 
 
 def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: ProblemSet, bounds: list[tuple[int, int]]) -> Iterator[Part]:
-    from qup.answers import Verifier
+    from qup.answers.verifier import Verifier
     from qup.candidates.asked import Asker
     from qup.models import load_tokenizer
     from qup.text.prompts import oracle_prompts
@@ -183,7 +183,7 @@ def _client(view: CandidatesView, ctx: Context) -> OracleClient:
 def _cooperative(
     view: CandidatesView, drawn: Sampling, inputs: Inputs, ctx: Context, problems: ProblemSet, bounds: list[tuple[int, int]]
 ) -> Iterator[Part]:
-    from qup.answers import Verifier
+    from qup.answers.verifier import Verifier
     from qup.candidates.cooperative import Draft, Pair
     from qup.generation import Student, open_backend
     from qup.text.prompts import oracle_prompts

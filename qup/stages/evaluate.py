@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.answers import CORRECT, Verifier, extract
+from qup.answers.extraction import extract
+from qup.answers.verifier import CORRECT, Verifier
 from qup.config.views import EvaluateView
 from qup.data.benchmarks import items
 from qup.errors import InputError

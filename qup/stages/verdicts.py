@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.answers import CORRECT, VERDICTS, Verifier, extract
+from qup.answers.extraction import extract
+from qup.answers.verifier import CORRECT, VERDICTS, Verifier
 from qup.config.views import VerdictsView
 from qup.errors import InputError
 from qup.pipeline.context import Context

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from qup.answers import CORRECT
 from qup.answers.comparison import compare, decide
 from qup.answers.reading.normal import LONGEST, RULES
+from qup.answers.verifier import CORRECT
 
 SAME = [
     ("$\\frac12$", "\\dfrac{1}{2}"),

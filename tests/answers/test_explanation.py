@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qup.answers import VERDICTS
 from qup.answers.explanation import WHY, explain
+from qup.answers.verifier import VERDICTS
 from qup.cli import main
 
 

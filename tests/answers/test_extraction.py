@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.answers import hostile_responses
-from qup.answers import extract
+from qup.answers.extraction import extract
 from qup.config.schema import EXTRACTIONS
 from qup.errors import InputError
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from qup.answers import gold
+from qup.answers.golds import gold
 from qup.config.schema import GOLDS
 from qup.errors import InputError
 

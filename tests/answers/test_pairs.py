@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qup.answers import CORRECT
 from qup.answers.comparison import compare
+from qup.answers.verifier import CORRECT
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "answer_pairs.jsonl"

@@ -7,10 +7,10 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qup.answers import CORRECT, VERDICTS, extract
 from qup.answers.comparison import compare, decide, form, shape
-from qup.answers.extraction import balanced
+from qup.answers.extraction import balanced, extract
 from qup.answers.reading.normal import LONGEST
+from qup.answers.verifier import CORRECT, VERDICTS
 from qup.config.schema import EXTRACTIONS
 
 PIECES = st.sampled_from(

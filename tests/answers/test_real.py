@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.answers import GSM8K, MATH, disagreements, one_by_one, traces
-from qup.answers import CORRECT, Verifier
+from qup.answers.verifier import CORRECT, Verifier
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from qup.answers import CORRECT, gold
 from qup.answers.comparison import compare
+from qup.answers.golds import gold
+from qup.answers.verifier import CORRECT
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 GOLDS = [r"-2", r"42", r"0.15", r"58,500", r"10,\!080", r"\frac{3}{8}", r"-\frac{24}{25}", r"\frac{1997}{2}", r"\frac9{19}", r"\dfrac{17}{50}", r"137\frac{1}{2}", r"2\sqrt{113}", r"11\sqrt{5}+11", r"\sqrt{51}", r"\frac{3\sqrt{3}}{4}", r"18+2\pi", r"\frac{20000}{\pi}", r"288\pi", r"90^\circ", r"145^\circ", r"204_5", r"4210_{5}", r"6-5i", r"-2+7i", r"1-12i", r"(3,\frac{\pi}{2})", r"(6,31,-1)", r"(15,-29)", r"\left(\frac{3}{2},-13\right)", r"[-2,7]", r"(-\infty,2)\cup(3,\infty)", r"(0,9)\cup(9,36)", r"(\frac{3}{5},\frac{8}{3}]", r"x\in[-2,7]", r"3,5,7", r"1,-2", r"1\pm\sqrt{19}", r"3\pm2\sqrt{2}", r"\{1\pm\sqrt{5},-2\}", r"\begin{pmatrix}-1&0\\0&-1\end{pmatrix}", r"\begin{pmatrix}-1/3\\2/3\\5/3\end{pmatrix}", r"\text{Evelyn}", r"\text{(C)}", r"\text{east}", r"y=2x+3", r"5x-7y+11z+4=0", r"x^3+3x-6", r"(a+5)(b+2)", r"6r^2-4r-24", r"\cot(x)", r"p-q", r"3R^2", r"1.07e16", r"6.02\times10^{23}", r"7.25e-11", r"\frac{1}{4-\omega^{2}}", r"2\pi/\omega", r"\frac{v_{0}}{r_{0}}", r"m_{p}c^{2}(\gamma^{2}-1)", r"\frac{\omega_{d}}{(s+\sigma)^{2}+\omega_{d}^{2}}", r"s^{2}+bs+1", r"\frac{dx}{dt}=kx-a", r"x_{0}\cos(\omega_{0})", r"C_{1}e^{t}+C_{2}e^{-t}", r"\sqrt{4\pi\rho_{0}}", r"E_{1},E_{2}", r"\arcsin(\frac{10}{13})", r"\frac{n(n+1)}{2}", r"2^{n}-1", r"\binom{n}{2}", r"n!", r"\lfloor\frac{n}{2}\rfloor", r"2^{2024}-1", r"\frac{1}{2^{98}}", r"\log_2(3)", r"\ln(2)+1", r"-1+\ln(3)", r"\frac{\sqrt{2}}{2}", r"(2,4)", r"7:32", r"1:\sqrt{3}:2", r"\frac{x^2}{2}+C", r"x\ln(x)-x", r"e^{-2x}", r"\frac{\pi}{6}", r"\tan(2x)", r"2x\cos(x^2)", r"y=e^{2x}", r"x^2+y^2=25", r"\frac{1}{1+x^2}", r"x<3", r"x\ge-1", r"-1<x<2", r"\mathbb{R}", r"\emptyset", r"\infty"]  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 
 import qup.answers.verifier as module
 from benchmarks.answers import hostile
-from qup.answers import VERDICTS, Verifier
+from qup.answers.verifier import VERDICTS, Verifier
 from qup.errors import QupError
 
 ROOT = Path(__file__).parents[2]
@@ -219,7 +219,7 @@ def test_closing_ends_the_children() -> None:
 def test_children_do_not_outlive_a_killed_parent() -> None:
     script = """
         import os, signal
-        from qup.answers import Verifier
+        from qup.answers.verifier import Verifier
         verifier = Verifier(2.0, workers=1)
         verifier.verdicts([("x+1", "1+x")])
         print(verifier._children[0].process.pid, flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qup.answers import Verifier
+from qup.answers.verifier import Verifier
 from qup.candidates.cooperative import CONTINUE, Draft, Pair
 from qup.config.schema import LabOracle, LabProblems, Oracle, Sampling
 from qup.draws import choose

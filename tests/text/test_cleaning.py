@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qup.answers import extract
+from qup.answers.extraction import extract
 from qup.text.cleaning import RULES, clean, formulas
 
 DATA = Path(__file__).parents[2] / "../shared/data"
