@@ -76,20 +76,23 @@ def study_status(study_dir: Path, slurm: Slurm | None, jobs: Mapping[str, QueueJ
     study = Study.load(study_dir)
     seen = StudyStatus(study)
     latest = Ledger(study_dir).latest()
+    store = study.open_store()
+    noted = Queue(store).all()
     if jobs is None:
         jobs = {}
-        if slurm is not None and (latest or driver_record(study_dir).exists()):
+        # another study may have queued all that this one waits for
+        if slurm is not None and (latest or driver_record(study_dir).exists() or any(ref in noted for ref in study.nodes)):
             try:
                 jobs = slurm.jobs()
             except QupError as error:
                 seen.slurm = str(error)
-    known = published(study.open_store(), list(KINDS))
+    known = published(store, list(KINDS))
     needed = _needed(study, known)
     accounted: dict[str, QueueJob] = {}
     if slurm is not None and not seen.slurm:
         forgotten = [job for ref in needed for job, _, _ in latest.get(ref, ()) if job not in jobs]
         accounted = slurm.accounted(forgotten[:MOST_ASKED])
-    reader = _Reader(study, jobs, accounted, seen.slurm)
+    reader = _Reader(study, store, noted, jobs, accounted, seen.slurm)
     for ref in study.nodes:
         if ref.key in known[ref.kind]:
             seen.stages[ref] = StageStatus(ref, "stored")
@@ -115,10 +118,17 @@ def _needed(study: Study, known: dict[str, set[str]]) -> set[Ref]:
 class _Reader:
     """One stage after another, against one look at the queue."""
 
-    def __init__(self, study: Study, jobs: Mapping[str, QueueJob], accounted: Mapping[str, QueueJob], away: str) -> None:
-        self.study, self.store = study, study.open_store()
+    def __init__(
+        self,
+        study: Study,
+        store: Store,
+        noted: Mapping[Ref, dict[str, Any]],
+        jobs: Mapping[str, QueueJob],
+        accounted: Mapping[str, QueueJob],
+        away: str,
+    ) -> None:
+        self.study, self.store, self.noted = study, store, noted
         self.jobs, self.accounted, self.away = jobs, accounted, away
-        self.noted = Queue(self.store).all() if jobs else {}
         self.expected = _expected(study.folder)
 
     def status(self, ref: Ref, tasks: Sequence[tuple[str, Any, Submission]]) -> StageStatus:

@@ -38,8 +38,8 @@ class Installed:
         return done.returncode, done.stdout + done.stderr
 
     def files(self) -> dict[str, int]:
-        """What lies in site-packages, with its time of change; byte code aside."""
-        found = (path for path in self.packages.rglob("*") if "__pycache__" not in path.parts)
+        """Each file in site-packages, with its time of change; byte code aside."""
+        found = (path for path in self.packages.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         return {str(path.relative_to(self.packages)): path.stat().st_mtime_ns for path in found}
 
 

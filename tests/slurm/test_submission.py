@@ -124,11 +124,29 @@ def test_two_clients_at_once_queue_shared_stages_once(overlay, slurm):
     out_second, _ = second.communicate(timeout=120)
     assert first.returncode == second.returncode == 0, out_first + out_second
     overlay.go("problems")
-    assert overlay.qup("wait", "test")[0] == 0
-    assert overlay.qup("wait", "other")[0] == 0
+    for study in ("test", "other"):
+        status, out = overlay.qup("wait", study)
+        assert status == 0, out + overlay.qup("status", study)[1] + out_first + out_second
     assert set(kinds(overlay, "began").values()) <= {1, 2}
     assert kinds(overlay, "began")["student"] == 1
     assert kinds(overlay, "began")["train"] == 2
+
+
+def test_a_study_whose_stages_another_queued_is_waited_for(overlay, slurm):
+    first = ("problems", "student", "reward_model")
+    for kind in first:
+        overlay.order(kind, wait=True)
+    assert overlay.launch(grid()[:1], "slurm")[0] == 0
+    status, out = overlay.launch([replace(one, study=Study(name="other")) for one in grid()[:1]], "slurm")
+    assert status == 0 and "all queued already" in out, out
+    _, out = overlay.qup("status", "other", "--json")
+    told = {stage["stage"]: stage for one in json.loads(out)["cells"] for stage in one["stages"]}
+    assert {stage["state"] for stage in told.values()} <= {"queued", "running"}, told
+    assert told["train"]["detail"] == "by study test"
+    for kind in first:
+        overlay.go(kind)
+    status, out = overlay.qup("wait", "other")
+    assert status == 0, out
 
 
 def test_cancel_takes_a_studys_jobs_and_leaves_what_another_needs(overlay, slurm):
