@@ -133,10 +133,10 @@ def keys_by_setting(composer: Composer) -> dict[str, tuple[bool, set[str]]]:
     return found
 
 
-def table(composer: Composer) -> str:
+def table(found: dict[str, tuple[bool, set[str]]]) -> str:
     """The table, a line for settings of one section that enter the same keys."""
     lines: dict[tuple[str, tuple[str, ...], bool], list[str]] = {}
-    for name, (runtime, kinds) in keys_by_setting(composer).items():
+    for name, (runtime, kinds) in found.items():
         section, _, rest = name.partition(".")
         lines.setdefault((section, tuple(kind for kind in KINDS if kind in kinds), runtime), []).append(rest or section)
     made = ["| section | settings | in the key of |", "|---|---|---|"]
@@ -151,7 +151,7 @@ def table(composer: Composer) -> str:
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    PAGE.write_text(before + BEGIN + table(Composer.over()) + END + rest.split(END)[1], encoding="utf-8")
+    PAGE.write_text(before + BEGIN + table(keys_by_setting(Composer.over())) + END + rest.split(END)[1], encoding="utf-8")
 
 
 if __name__ == "__main__":
