@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qup.config.paths import local
-from qup.config.schema import Benchmark, Oracle, Problems, Resources
+from qup.config.schema import Benchmark, Model, Oracle, Problems, Resources
 from qup.launch.rates import Rates
+from qup.models.size import ITEM_BYTES, parameters
 from qup.pipeline.graph import Graph, Node, Ref
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.sizes import GraphSizes
@@ -19,8 +20,13 @@ ASSUMED_TOKENS = 450
 """Tokens of a trace."""
 LAB_TOKENS = 70
 
-LAB_MODEL_BYTES = 2 << 20
+LAB_MODEL_BYTES = 1 << 20
 MODEL_BYTES = 4 << 30
+"""Of a student of which neither files nor name tell how large it is."""
+STATED_FOR = 1.5e9
+"""Weights that a kind's rate on a GPU is stated for, or more."""
+TOKENIZER_BYTES = 16 << 10
+"""What lies beside saved weights, at the least."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Estimator:
         self.store = store
         self._sizes = GraphSizes(graph, self._stored_count, count_rows)
         self._rates = Rates(store.root)
+        self._parameters: dict[tuple[str, str | None, str], float | None] = {}
 
     def cost(self, node: Node, resources: Resources) -> Cost:
         """What running this node takes."""
@@ -79,7 +86,7 @@ class Estimator:
         units = float(kind.units(node, self._sizes))
         lab = _is_lab(node.view)
         measured = self._rates.of(node.kind, node.view)
-        unit_s = kind.seconds[0 if lab else 1] / (1 if lab else gpus_at_work(node, resources) * max(1, resources.workers))
+        unit_s = self._assumed_s(node, lab) / (1 if lab else gpus_at_work(node, resources) * max(1, resources.workers))
         seconds = units * unit_s
         if measured is not None:
             seconds = measured.startup_s + units * (unit_s if measured.unit_s is None else measured.unit_s)
@@ -94,7 +101,7 @@ class Estimator:
             usd = half * (input_tokens * oracle.usd_per_million_input + output_tokens * oracle.usd_per_million_output) / 1e6
         size = int(units * kind.bytes)
         if kind.weights:
-            size = (LAB_MODEL_BYTES if lab else MODEL_BYTES) * kind.weights(node.view)
+            size = self._weights_bytes(node.view) * kind.weights(node.view)
         return Cost(
             units=units,
             seconds=seconds,
@@ -106,6 +113,26 @@ class Estimator:
             oracle_usd=usd,
             measured=measured is not None,
         )
+
+    def _assumed_s(self, node: Node, lab: bool) -> float:
+        """Seconds a unit as stated; of a student with fewer weights than the statement is for, nearer to a lab student's."""
+        small, large = KINDS[node.kind].seconds
+        model = getattr(node.view, "model", None)
+        found = self._parameters_of(model) if isinstance(model, Model) and not lab else None
+        return small if lab else large if found is None else small + (large - small) * min(1.0, found / STATED_FOR)
+
+    def _weights_bytes(self, view: Any) -> int:
+        """Bytes that a trained student's weights take, saved as they were trained."""
+        if view.model.lab is not None:
+            return LAB_MODEL_BYTES
+        found = self._parameters_of(view.model)
+        return MODEL_BYTES if found is None else int(found * ITEM_BYTES[view.trainer.dtype]) + TOKENIZER_BYTES
+
+    def _parameters_of(self, model: Model) -> float | None:
+        known = model.path, model.gguf_file, model.content
+        if known not in self._parameters:
+            self._parameters[known] = parameters(model)
+        return self._parameters[known]
 
     def _stored_count(self, ref: Ref) -> float | None:
         artifact = self.store.get_sound(*ref)
