@@ -146,7 +146,7 @@ def _schema(args: argparse.Namespace, console: Console) -> int:
 def _export(args: argparse.Namespace, console: Console) -> int:
     from qup.export import export
 
-    return export(args.what, args.to, args.study, args.dir, console, args.format)
+    return export(args.what, args.to, args.study, args.dir, console, args.format, repo=args.push, public=args.public)
 
 
 def _answers(args: argparse.Namespace, console: Console) -> int:
@@ -260,6 +260,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--format", choices=("lm-eval", "lighteval"), help="a cell's evaluation, sample by sample, as this harness lays it out"
     )
+    export.add_argument(
+        "--push", metavar="OWNER/NAME", help="send it to this new repository of the hub as well, private; the token is $HF_TOKEN"
+    )
+    export.add_argument("--public", action="store_true", help="with --push: for everyone to see")
     export.add_argument("--study", help="needed where several studies are there")
 
     init = command("init", _init, "a folder of your own with problems, traces, a benchmark and an experiment that runs at once")

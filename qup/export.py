@@ -17,7 +17,9 @@ from qup.analysis.results.outcomes import load_outcome
 from qup.analysis.results.shelf import Shelf
 from qup.analysis.results.streams import number
 from qup.analysis.statistics.estimates import bootstrap, coefficients
+from qup.config.paths import local
 from qup.errors import InputError, StoreError
+from qup.push import push, target
 from qup.samples import export_samples
 from qup.store import Artifact, rows
 from qup.study import Cell, Study, find_study, studies_in
@@ -29,18 +31,35 @@ if TYPE_CHECKING:
 BATCH = 4096
 
 
-def export(what: str, to: Path, study: str | None, shown: Path, console: Console, form: str | None = None) -> int:
+def export(
+    what: str,
+    to: Path,
+    study: str | None,
+    shown: Path,
+    console: Console,
+    form: str | None = None,
+    *,
+    repo: str | None = None,
+    public: bool = False,
+) -> int:
     """Writes a cell's model (its label or number), or a stream (`stream/<key>` or `stream/<cell>`), into the new folder `to`.
 
-    With `form`, a key of samples.FORMATS, the cell's evaluation in that form instead of its model.
+    With `form`, a key of samples.FORMATS, the cell's evaluation in that form instead of its model. With `repo` the folder is
+    sent to the hub as well: a model, or a data set where it is anything else; private unless `public`.
 
-    Raises InputError where `what` or the study is not found or `to` is not empty, StoreError where nothing can be written.
+    Raises InputError where `what` or the study is not found, `to` is not empty or the hub would refuse `repo`, StoreError where
+    nothing can be written.
     """
     if form is not None and what.startswith("stream/"):
         raise InputError(f"--format={form}: is for an evaluation; name a cell, not {what!r}")
+    if public and repo is None:
+        raise InputError("--public: is for --push, and no repository is named")
     found, shelf, cell = _find(what, study, shown)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to}: is there already and not empty; give a new folder")
+    sent = None
+    if repo is not None:
+        sent = target(repo, "model" if form is None and not what.startswith("stream/") else "dataset", public=public)
     beside = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         shutil.rmtree(beside, ignore_errors=True)
@@ -62,6 +81,9 @@ def export(what: str, to: Path, study: str | None, shown: Path, console: Console
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     console.print(f"{said} of {cell.label} in {to}", soft_wrap=True, highlight=False, markup=False)
+    if sent is not None:
+        where = push(sent, to, f"{said} of {cell.label}, study {found.name}, by qup")
+        console.print(f"pushed  {where} ({'public' if public else 'private'})", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -115,9 +137,9 @@ def export_model(study: Study, shelf: Shelf, cell: Cell, to: Path) -> None:
 
 def model_card(study: Study, shelf: Shelf, cell: Cell) -> str:
     """README.md of an exported model."""
-    base = str(cell.get("model.path") or "")
+    base = _origin(cell, "model")
     front = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [qup, math, fine-tuned]"]
-    front += [f"base_model: {base}"] if base and not base.startswith(("/", ".", "~")) else []
+    front += [f"base_model: {base}"] if base and local(str(cell.get("model.path"))) is None else []
     stream, train = shelf.metrics(cell, "stream"), shelf.metrics(cell, "train")
     recipe = {
         "student": f"{cell.get('model.name')} {base}".strip(),
@@ -278,22 +300,29 @@ def _shown(found: Any) -> str:
     return f"{known:.3f}" if known == known else ""
 
 
+def _origin(cell: Cell, section: str) -> str:
+    """The hub name of a model or data set; of a path on this machine its last part alone, for cards travel."""
+    path = str(cell.get(f"{section}.path") or "")
+    found = local(path) if path else None
+    return path if found is None else found.name
+
+
 def _asks(cell: Cell) -> bool:
     return cell.get("refinement.name") != "none" or "oracle" in str(cell.get("source.name"))
 
 
 def _model_licence(cell: Cell) -> str:
     return (
-        f"The weights derive from {cell.get('model.path') or cell.get('model.name')} and follow its licence. "
+        f"The weights derive from {_origin(cell, 'model') or cell.get('model.name')} and follow its licence. "
         f"The training data follow theirs: {_stream_licence(cell)}"
     )
 
 
 def _stream_licence(cell: Cell) -> str:
-    said = [f"The problems are those of {cell.get('problems.path') or cell.get('problems.name')} and keep its licence."]
+    said = [f"The problems are those of {_origin(cell, 'problems') or cell.get('problems.name')} and keep its licence."]
     source = str(cell.get("source.name"))
     if "student" in source:
-        said.append(f"Traces written by {cell.get('model.path') or cell.get('model.name')} are subject to that model's licence.")
+        said.append(f"Traces written by {_origin(cell, 'model') or cell.get('model.name')} are subject to that model's licence.")
     if _asks(cell):
         oracle = cell.get("oracle.model") or cell.get("oracle.name")
         said.append(

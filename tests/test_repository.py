@@ -16,7 +16,7 @@ FLOORS = [
     {"lab", "pipeline", "serving"},
     {"store", "text", "data"},
     {"study"},
-    {"models", "tracking", "samples"},
+    {"models", "tracking", "samples", "push"},
     {"generation", "training", "scoring"},
     {"oracle", "analysis"},
     {"candidates", "identity", "export"},
