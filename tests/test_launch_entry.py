@@ -13,9 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from hydra._internal.hydra import Hydra
 
 import qup.commands.launch as entry
+from qup.config.fingerprint import plain
 from qup.config.schema import Config
 from qup.errors import InputError
 
@@ -347,6 +349,28 @@ def test_what_is_only_submitted_is_returned_as_such(study: FakeStudy) -> None:
     returned = launcher.launch([["seed=1"], ["seed=2"]], 0)
     assert [(one.status, one.return_value) for one in returned] == [(JobStatus.COMPLETED, "submitted")] * 2
     assert study.calls[0][1] == "slurm"
+
+
+@pytest.mark.parametrize("command", ["", "experiment=lab_small reward=[lab_steps] trainer=dft seed=3"])
+def test_the_configuration_that_is_shown_is_that_of_the_cell_that_runs(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Hydra's own would still hold the reward model and the benchmarks that the experiment changed and that are not chosen."""
+    command += " study.name=shown"
+    assert _main(monkeypatch, command) == 0
+    (cell,) = study.calls[0][0]
+    capsys.readouterr()
+    assert _main(monkeypatch, f"{command} --cfg job") == 0
+    assert yaml.safe_load(capsys.readouterr().out) == plain(cell)
+    assert _main(monkeypatch, f"{command} --cfg job --package evaluation.sampling") == 0
+    assert yaml.safe_load(capsys.readouterr().out) == plain(cell.evaluation.sampling)
+
+
+def test_a_part_of_the_configuration_that_is_not_there_is_refused(
+    study: FakeStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(monkeypatch, "--cfg job --package trainr") == 2
+    assert "--package='trainr': did you mean trainer?" in capsys.readouterr().err
 
 
 def _python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

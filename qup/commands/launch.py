@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_early(asked)
         if is_one_cell(asked) or is_grid(asked):
             run(asked)
+        elif asked.cfg == "job" and not asked.multirun:
+            show(asked)
         else:
             sys.argv = [before[0], *given]
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=PRIMARY)(run_cell)()
@@ -99,6 +101,15 @@ def run(asked: Namespace) -> None:
         application.multirun(asked.config_name or PRIMARY, run_cell, overrides)
     finally:
         GlobalHydra.instance().clear()
+
+
+def show(asked: Namespace) -> None:
+    """`--cfg job`, by the composition that a launch goes by."""
+    from qup.commands.show import show_cell
+    from qup.config.compose import Composer
+
+    loader = stand_alone_loader(Path(asked.config_path or CONF), asked.config_dir)
+    show_cell(Composer(loader, asked.overrides, primary=asked.config_name or PRIMARY), asked.overrides, asked.package)
 
 
 def refuse_early(asked: Namespace) -> None:
