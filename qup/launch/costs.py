@@ -19,6 +19,8 @@ ASSUMED_PROBLEMS, ASSUMED_BENCHMARK = 100_000, 500
 ASSUMED_TOKENS = 450
 """Tokens of a trace."""
 LAB_TOKENS = 70
+ASSUMED_STARTUP_S = 2.0
+"""Of a stage's process: imports and tables. Weights of billions take longer, and what follows them takes longer still."""
 
 LAB_MODEL_BYTES = 1 << 20
 MODEL_BYTES = 4 << 30
@@ -87,7 +89,7 @@ class Estimator:
         lab = _is_lab(node.view)
         measured = self._rates.of(node.kind, node.view)
         unit_s = self._assumed_s(node, lab) / (1 if lab else gpus_at_work(node, resources) * max(1, resources.workers))
-        seconds = units * unit_s
+        seconds = ASSUMED_STARTUP_S + units * unit_s
         if measured is not None:
             seconds = measured.startup_s + units * (unit_s if measured.unit_s is None else measured.unit_s)
         tokens = LAB_TOKENS if lab else ASSUMED_TOKENS

@@ -11,7 +11,7 @@ import pytest
 from qup.config import views
 from qup.config.fingerprint import fields
 from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Sampling
-from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, LAB_MODEL_BYTES, count_rows, gpus_at_work
+from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, ASSUMED_STARTUP_S, LAB_MODEL_BYTES, count_rows, gpus_at_work
 from qup.launch.plan import make_plan
 from qup.pipeline.nodes import Node, Ref
 from tests.helpers.cells import cell
@@ -67,6 +67,7 @@ def test_a_later_study_is_estimated_by_what_the_store_has_seen(tmp_path: Path) -
     later = replace(seen, trainer=replace(seen.trainer, lr=2 * seen.trainer.lr))
     plan = make_plan([seen], tmp_path / "study")
     assert not any(planned.cost.measured for planned in plan.to_run.values())
+    assert all(planned.cost.seconds > ASSUMED_STARTUP_S for planned in plan.to_run.values()), "each starts a process"
     facts = {"train": (100.0, 20.0), "evaluate": (2.0, None)}
     for ref, planned in plan.to_run.items():
         if ref.kind in facts:

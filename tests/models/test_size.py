@@ -88,7 +88,8 @@ def test_a_plan_reckons_with_the_weights_that_a_directory_really_holds(tmp_path:
 
 def test_a_small_student_of_ones_own_is_not_estimated_as_one_of_billions(tmp_path: Path) -> None:
     def seconds(path: str) -> float:
-        one = replace(cell(store=replace(cell().store, dir=str(tmp_path / "store"))), model=Model(path=path, content=path))
+        long = cell(store=replace(cell().store, dir=str(tmp_path / "store")), trainer=Trainer(seed=0, epochs=1000))
+        one = replace(long, model=Model(path=path, content=path))
         plan = make_plan([one], tmp_path / "study")
         return sum(planned.cost.seconds for ref, planned in plan.to_run.items() if ref.kind == "train")
 
