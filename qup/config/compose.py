@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, several_fault, stand_alone_loader, typed
+from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, one_pool, several_fault, stand_alone_loader, typed
 from qup.config.keys import counted, one_of
 from qup.config.once import Once
 from qup.config.schema import Config
@@ -139,7 +139,7 @@ class Composer:
         values: dict[str, list[Override]] = {}
         faults: list[Fault] = []
         chosen = True
-        for text in overrides:
+        for text in one_pool(overrides):
             one = self.parse(text)
             if isinstance(one, Fault):
                 faults.append(one)
@@ -185,6 +185,7 @@ class Composer:
 
     def by_hydra(self, overrides: Sequence[str], *, now: datetime | None = None) -> Config:
         """The same cell by Hydra's own composition: slow, and what `grid` must agree with but for what is lost with a choice."""
+        overrides = one_pool(overrides)
         loaded = self._loader.load_configuration(self._primary, [*self._hydra, *overrides], RunMode.RUN)
         OmegaConf.set_struct(loaded, False)
         chosen = {one.get_key_element(): one for one in self._parser.parse_overrides(list(overrides)) if self._is_group(one)}
@@ -215,6 +216,10 @@ class Composer:
         if isinstance(value, list) and key not in MANY:
             return several_fault(key, one.get_value_string())
         for choice in value if isinstance(value, list) else [value]:
+            if key == "stream" and isinstance(choice, str) and choice.startswith("teacher:"):
+                return Fault(
+                    key, choice, f"is the arm that source.teacher={choice.removeprefix('teacher:')} makes; say that, with the source"
+                )
             if not isinstance(choice, str) or not self._exists(f"{key}/{choice}"):
                 return Fault(key, choice, f"unknown choice; {one_of(str(choice), self.options(key))}")
         return None

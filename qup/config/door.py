@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,10 +38,18 @@ def typed(config: DictConfig) -> Config:
     return build(Config, typing.cast(dict[str, Any], plain))
 
 
+def one_pool(overrides: Sequence[str]) -> list[str]:
+    """`oracle=[a,b]` written out as one pool: a teacher by name for each choice, which Hydra would merge one over the other."""
+    found = [(text, re.fullmatch(r"oracle=\[([\w/.,\s-]+)\]", text)) for text in overrides]
+    named = [
+        [f"+oracle@teacher.{name.strip()}={name.strip()}" for name in list_[1].split(",")] if list_ else [text] for text, list_ in found
+    ]
+    return [text for texts in named for text in texts]
+
+
 def several_fault(group: str, choices: str) -> Fault:
     """Hydra would merge the files one over the other, and the last would win."""
-    pool = "; for one pool of several, teacher=[…], or +oracle@teacher.NAME=CHOICE for each" if group == "oracle" else ""
-    return Fault(group, choices, f"one choice a cell; for a grid, -m with {group}={choices.strip('[]').replace(' ', '')}{pool}")
+    return Fault(group, choices, f"one choice a cell; for a grid, -m with {group}={choices.strip('[]').replace(' ', '')}")
 
 
 def from_hydra(config: DictConfig, hydra: DictConfig | None = None, *, now: datetime | None = None) -> Config:

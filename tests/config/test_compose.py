@@ -13,6 +13,7 @@ import pytest
 
 from qup.config.compose import Composer, compose_cell, compose_grid
 from qup.config.door import CONF, stand_alone_loader
+from qup.config.sweeps import expand
 from qup.errors import ConfigError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -122,6 +123,18 @@ def test_the_order_of_overrides_matters_as_in_hydra(composer: Composer) -> None:
     assert (first.trainer.lr, first.trainer.objective, first.trainer.batch_size) == (0.25, "dft", 4)
 
 
+def test_several_oracles_of_a_cell_are_one_pool(composer: Composer) -> None:
+    overrides = ["source=oracle", "oracle=[lab, openai]", "teacher.openai.model=gpt"]
+    pool = composer.cell(overrides)
+    assert {name: (oracle.name, oracle.backend, oracle.model) for name, oracle in pool.teacher.items()} == {
+        "lab": ("lab", "lab", ""),
+        "openai": ("openai", "openai", "gpt"),
+    }
+    assert composer.grid([overrides], now=NOW)[0] == composer.by_hydra(overrides, now=NOW)
+    grid = [composer.cell([*lists, "source=oracle"]) for lists in expand(composer, ["oracle=[lab,openai],lab"])]
+    assert [(list(cell.teacher), cell.oracle.name) for cell in grid] == [(["lab", "openai"], "lab"), ([], "lab")]
+
+
 def test_a_grid_shares_what_its_cells_have_in_common(composer: Composer) -> None:
     cells = composer.grid([["seed=1", "trainer.lr=1e-4"], ["seed=2", "trainer.lr=1e-4"]])
     assert cells[0].problems is cells[1].problems
@@ -193,6 +206,12 @@ def test_no_two_cells_of_a_grid_of_groups_alone_are_composed_slowly() -> None:
         (["trainer@x=sft"], "trainer@x='sft'"),
         (["stream=slm_rft", "source=oracle"], "source='oracle': contrary to stream=slm_rft, which is source=student"),
         (["cluster.trane.gpus=8"], "did you mean cluster.train.gpus?"),
+        (
+            ["source=oracle", "stream=teacher:lab_steps"],
+            "stream='teacher:lab_steps': is the arm that source.teacher=lab_steps makes; say that",
+        ),
+        (["judge=[lab,none]"], "judge='[lab,none]': one choice a cell; for a grid, -m with judge=lab,none"),
+        (["oracle=[lab,opnai]"], "oracle='opnai': unknown choice; did you mean openai? valid: lab, none, openai"),
     ],
 )
 def test_a_fault_names_key_value_and_what_is_valid(composer: Composer, overrides: list[str], says: str) -> None:

@@ -73,6 +73,8 @@ def test_only_what_asks_an_endpoint_of_others_needs_one(tmp_path, monkeypatch):
     assert missing(tmp_path, oracle=own) == ["oracle.api_key_env"], "a variable that is named is meant"
     assert missing(tmp_path, oracle=replace(own, backend="vllm")) == ["oracle.api_key_env"]
     assert missing(tmp_path, oracle=replace(OPENAI, backend="vllm", model="org/m")) == [], "the stage serves it itself"
+    several = {"lab": cell().oracle, "gpt": OPENAI}
+    assert missing(tmp_path, stream="oracle_synthesized", teacher=several) == ["teacher.gpt.api_key_env"]
     monkeypatch.setenv("QUP_TEST_ORACLE_KEY", "a key")
     assert missing(tmp_path, oracle=OPENAI) == []
 

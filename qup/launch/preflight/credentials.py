@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 
+from qup.config.pools import ORACLE
 from qup.config.schema import Oracle, Sampling
 from qup.errors import ConfigError, Fault
 from qup.launch.plan import Plan, Planned
@@ -42,8 +43,9 @@ def _endpoints(node: Node) -> Iterator[tuple[str, Oracle | Sampling]]:
     if section is not None and (
         section.backend == "openai" or (section.backend == "vllm" and isinstance(section, Oracle) and section.base_url)
     ):
-        kind = KINDS[node.kind]
-        yield f"{kind.section or kind.endpoint}.api_key_env", section
+        kind, teacher = KINDS[node.kind], getattr(node.view, "teacher", ORACLE)
+        named = f"teacher.{teacher}" if kind.endpoint == "oracle" and teacher != ORACLE else kind.section or kind.endpoint
+        yield f"{named}.api_key_env", section
 
 
 def _given(name: str, planned: Planned, where: str) -> bool:
