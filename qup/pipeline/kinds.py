@@ -203,7 +203,7 @@ KINDS = {
         Kind("stream", views.StreamView, "streams", row=True, rows=_kept, seconds=(2e-4, 2e-4), bytes=1500),
         Kind("reward", views.RewardView, "reward", sharded=True, row=True, units=_scored, seconds=(0.003, 0.25)),
         Kind("perplexity", views.PerplexityView, "perplexity", version=2, sharded=True, row=True, units=_scored, seconds=(0.003, 0.02), bytes=4000),
-        Kind("measure", views.MeasureView, "perplexity", sharded=True, row=True, units=_measured, seconds=(0.01, 0.15), bytes=200),
+        Kind("measure", views.MeasureView, "perplexity", version=2, sharded=True, row=True, units=_measured, seconds=(0.01, 0.15), bytes=200),
         Kind("retention", views.RetentionView, "retention", version=2, row=True, endpoint="judge", units=_judged, seconds=(0.001, 0.02), asks=_compared),
         Kind("ranking", views.RankingView, "retention", row=True, endpoint="judge", units=_judged, seconds=(0.001, 0.02), asks=_compared),
         Kind(

@@ -25,7 +25,7 @@ class Projection:
 
     def __init__(self, size: int, dimensions: int, seed: int, device: torch.device | str = "cpu") -> None:
         self.size, self.dimensions = size, dimensions
-        self.block = max(1, BLOCK // dimensions) * dimensions if size > dimensions else dimensions
+        self.block = max(1, min(BLOCK // dimensions, -(-size // dimensions))) * dimensions
         generator = torch.Generator().manual_seed(seed)
         self._signs = torch.randint(0, 256, (-(-size // 8),), dtype=torch.uint8, generator=generator).to(device)
         self._order = torch.randperm(self.block, generator=generator).to(device)

@@ -195,3 +195,12 @@ def test_grace_grows_with_the_square_of_a_common_scale():
     rng = np.random.default_rng(3)
     gradients, problems = rng.normal(size=(40, 6)), np.arange(40)
     assert grace.score(3 * gradients, problems, 5) == pytest.approx(9 * grace.score(gradients, problems, 5), rel=1e-10)
+
+
+def test_grace_does_not_depend_on_the_length_of_training_gradients():
+    rng = np.random.default_rng(5)
+    gradients = rng.normal(size=(40, 6))
+    held = np.random.default_rng([0, 0]).permutation(40)[:4]
+    longer = gradients * rng.uniform(0.1, 9, (40, 1))
+    longer[held] = gradients[held]
+    assert grace.score(longer, np.arange(40), 1) == pytest.approx(grace.score(gradients, np.arange(40), 1), rel=1e-10)

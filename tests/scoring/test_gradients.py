@@ -1,4 +1,4 @@
-"""GRACE's projected gradients against autograd and the projection written out as a matrix."""
+"""GRACE's projected gradients against autograd, the projection written out as a matrix, and a score without any projection."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from qup.measures import grace
 from qup.scoring import gradients as module
 from qup.scoring.gradients import GradientScorer, Projection
 from qup.scoring.nll import Encoded
@@ -17,17 +18,61 @@ def matrix(projection):
     return torch.stack([projection(iter([unit])) for unit in torch.eye(projection.size)], 1)
 
 
+SMALL = {
+    "vocab_size": 30,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
+def whole_gradient(model, trace):
+    """Of the mean NLL over the response without its stop token, all parameters in a row, by autograd over full logits."""
+    first, ids = len(trace.prompt_ids), torch.tensor([trace.prompt_ids + trace.response_ids[:-1]])
+    logprob = model(input_ids=ids).logits[0].log_softmax(-1)
+    loss = -sum(logprob[place - 1, ids[0, place]] for place in range(first, ids.shape[1])) / (ids.shape[1] - first)
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+def dense_grace(gradients, splits):
+    """One gradient a problem; K inverted as it stands."""
+    scores, (n, p) = [], gradients.shape
+    for split in range(splits):
+        test = np.random.default_rng([0, split]).permutation(n)[: n // 10]
+        train = np.delete(gradients, test, 0)
+        unit = train / np.linalg.norm(train, axis=1, keepdims=True)
+        k = unit.T @ unit / len(unit)
+        smooth = (1 - 1e-3) * k + 1e-3 * np.trace(k) / p * np.eye(p)
+        held = gradients[test]
+        scores.append(np.einsum("md,dm->", held, np.linalg.solve(smooth, held.T)) / len(held))
+    return np.mean(scores)
+
+
 def test_a_gradient_is_what_autograd_and_the_matrix_give():
-    model = tiny_model(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+    model = tiny_model(**SMALL)
     scorer = GradientScorer(model, dimensions=16, seed=3)
     trace = Encoded((3, 4, 5), (6, 7, 8, 9, 2))
     found = scorer.gradient(trace)
-    model.zero_grad()
-    ids = torch.tensor([[3, 4, 5, 6, 7, 8, 9]])
-    logprob = model(input_ids=ids).logits[0].log_softmax(-1)
-    (-sum(logprob[place - 1, ids[0, place]] for place in range(3, 7)) / 4).backward()
-    whole = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    np.testing.assert_allclose(found, matrix(scorer.projection) @ whole, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found, matrix(scorer.projection) @ whole_gradient(model, trace), rtol=1e-5, atol=1e-7)
+
+
+def test_the_score_of_a_models_gradients_is_the_dense_ones():
+    """With as many sums as parameters the projection only reorders and turns signs: the score is that of whole gradients.
+
+    With fewer it is the score of the gradients times the projection's dense matrix, dimensions × parameters.
+    """
+    model = tiny_model(**SMALL)
+    rng = np.random.default_rng(4)
+    traces = [Encoded((3, 4), (*rng.integers(0, 30, int(rng.integers(3, 12))).tolist(), 2)) for _ in range(30)]
+    whole = torch.stack([whole_gradient(model, trace) for trace in traces])
+    size = whole.shape[1]
+    for dimensions in (size, 24):
+        scorer = GradientScorer(model, dimensions=dimensions, seed=1)
+        found = grace.score(np.array([scorer.gradient(trace) for trace in traces]), np.arange(30), 3)
+        dense = whole if dimensions == size else whole @ matrix(scorer.projection).T
+        assert found == pytest.approx(dense_grace(dense.numpy().astype(float), 3), rel=1e-4)
 
 
 def test_every_number_goes_into_one_sum_with_a_sign():
@@ -44,9 +89,10 @@ def test_blocks_do_not_change_what_is_summed(monkeypatch):
     parts = whole(iter([vector[:7], vector[7:4000].view(-1, 11), vector[4000:]]))
     torch.testing.assert_close(parts, whole(iter([vector])))
     monkeypatch.setattr(module, "BLOCK", 160)
-    small = Projection(5000, 16, 1)
-    assert small.block == 160
-    assert float(small(iter([vector])).norm()) == pytest.approx(float(whole(iter([vector])).norm()), rel=0.5)
+    small = [Projection(5000, 16, seed) for seed in range(40)]
+    assert {one.block for one in small} == {160}
+    squares = [float(one(iter([vector])).square().sum()) * 5000 / 16 for one in small]
+    assert np.mean(squares) == pytest.approx(float(vector.square().sum()), rel=0.2)
 
 
 def test_inner_products_are_kept_on_average():
