@@ -28,7 +28,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qup.config.door import CONF, PRIMARY, from_hydra, one_pool, stand_alone_loader
+from qup.config.door import CONF, PRIMARY, from_hydra, stand_alone_loader
 from qup.config.own import OWN, broken_files, folder_faults, hydra_faults
 from qup.config.twins import register
 from qup.errors import ConfigError, Fault, QupError, surroundings
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exits 0; 1 for a failed stage; 2 for a configuration that is refused.
     """
     register()
-    given = one_pool(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
     asked = get_args_parser().parse_args(given)
     if asked.config_dir is None and own_folder():
         given = ["--config-dir", OWN, *given]

@@ -74,11 +74,11 @@ def _cooperative(cell: Config) -> Iterator[Fault]:
     for key, oracle in _asked(cell).items():
         if oracle.mode == "batch":
             yield Fault(f"{key}.mode", "batch", "source=cooperative asks turn by turn; chat is valid")
-        if oracle.backend == "openai" and oracle.base_url is None:
+        if oracle.backend == "openai" and "api.openai.com" in (oracle.base_url or "api.openai.com"):
             yield Fault(
                 f"{key}.base_url",
-                None,
-                "source=cooperative needs an endpoint that goes on with an assistant's message (continue_final_message, as vLLM and SGLang "
+                oracle.base_url,
+                "source=cooperative needs an endpoint that goes on with an assistant's message (continue_final_message: true, add_generation_prompt: false, as vLLM and SGLang "
                 f"have it), which api.openai.com does not; give {key}.base_url, or another {key}",
             )
     if cell.source.boundary != "rule" and (why := missing(cell.source.boundary)):

@@ -162,6 +162,22 @@ def check_traces(source: Source, key: str) -> list[Fault]:
     return []
 
 
+def check_choice(source: Source, key: str, value: object) -> list[Fault]:
+    """A fault at `key` where a choice among the traces is asked for and no problem has two of them."""
+    if is_hub(source):
+        return []
+    try:
+        found = read_traces(source)
+    except InputError:
+        return []
+    drawn = [(name, who) for name, who in zip(found.names, found.teachers, strict=True) if source.teacher in ("", who)]
+    if len({name for name, _ in drawn}) < len(drawn):
+        return []
+    writers = sorted({who for _, who in drawn})
+    of = f"one teacher, {writers[0]}, wrote them all" if len(writers) == 1 else f"{', '.join(writers)} wrote of different problems"
+    return [Fault(key, value, f"can't matter: no problem has two traces in source=file, {of}; files of several teachers have")]
+
+
 def check_ids(source: Source, key: str, problems: Sequence[tuple[str, str]]) -> tuple[list[Fault], str]:
     """Whether the traces belong to these problems (id, text): a fault where none does, else what to say of those that don't."""
     if is_hub(source):

@@ -16,7 +16,7 @@ from typing import Any
 from qup.config.once import Once
 from qup.config.paths import local, missing
 from qup.config.pools import needs_oracle
-from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Sampling, Source
+from qup.config.schema import Benchmark, Config, Evaluation, Model, Oracle, Problems, Reward, Sampling, Selection, Source
 from qup.config.settle import BASE
 from qup.errors import ConfigError, Fault, InputError
 from qup.identity.contents import Digests
@@ -113,6 +113,8 @@ class _Resolver:
             self._prompts(made, but)
         if "file" in cell.source.name.split("+") and not {"source", "problems"} & set(but):
             self._once(self._trace_ids, made.source, made.problems)
+            if made.source.name == "file" and made.refinement.name == "none" and "selection" not in but:
+                self._once(self._choice, made.source, made.selection)
         return made
 
     def _trace_ids(self, source: Source, problems: Problems) -> None:
@@ -123,6 +125,14 @@ class _Resolver:
         faults, note = check_ids(source, "source", questions(problems))
         self.faults += faults
         self.notes += [note] if note else []
+
+    def _choice(self, source: Source, selection: Selection) -> None:
+        """Whether the traces of source=file leave a selection a choice."""
+        from qup.data.traces import check_choice
+
+        if selection.keep > 1 or selection.name != "random":
+            key, value = ("selection.keep", selection.keep) if selection.name == "random" else ("selection", selection.name)
+            self.faults += check_choice(source, key, value)
 
     def _prompts(self, cell: Config, but: Collection[str]) -> None:
         """Whether the prompts leave room to answer, once for each model, data and sampling."""

@@ -19,6 +19,8 @@ from qup.store import Artifact, rows
 
 KEYS = pa.schema([("pool", pa.string()), ("problem_id", pa.string()), ("candidate", pa.int32())])
 HINT = "pool."
+SHOWN = 5
+"""Traces that a message names."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,18 @@ def key_rows(keys: pa.Table, scored: pa.Table, pool: str) -> np.ndarray:
     mine = np.flatnonzero(np.asarray(pc.equal(keys["pool"], pool)))
     found[mine] = rows.match(keys.take(pa.array(mine)), scored)
     return found
+
+
+def refuse_infinite(what: str, sound_N: np.ndarray, traces: pa.Table) -> None:
+    """InputError that names traces whose numbers under the student are not finite."""
+    if sound_N.all():
+        return
+    entries = traces.select(["problem_id", "candidate"]).take(pa.array(np.flatnonzero(~sound_N)[:SHOWN])).to_pylist()
+    listed = ", ".join(f"problem {entry['problem_id']} candidate {entry['candidate']}" for entry in entries)
+    raise InputError(
+        f"{what} of {int((~sound_N).sum())} of {len(sound_N)} traces is no finite number ({listed}): the student's weights are broken, "
+        "or too large for model.dtype"
+    )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from qup.measures.steps import first_tokens
 from qup.pipeline.context import Context
 from qup.records import MEASURED
 from qup.scoring.nll import Encoded
-from qup.scoring.traces import Plan, make_plan, merged
+from qup.scoring.traces import Plan, make_plan, merged, refuse_infinite
 from qup.store import Artifact
 from qup.store.rows import TableWriter
 
@@ -56,6 +56,8 @@ def shard(view: MeasureView, inputs: Inputs, ctx: Context, indices: Sequence[int
         ]
         firsts = [first_tokens(text, response_ends(tokenizer, text), view.measure.steps) for text in texts]
         value, gradient = values(encoded, firsts, ctx)
+        told = [np.isfinite(one).all() for one in (gradient if view.measure.kind == "grace" else value)]
+        refuse_infinite(f"measure {view.measure.kind}", np.array(told) | (np.array([len(one.response_ids) for one in encoded]) == 1), table)
         columns = {name: table[name] for name in ("pool", "problem_id", "candidate")}
         ctx.save_shard(
             index, pa.table({**columns, "value": value, "gradient": pa.array(gradient, MEASURED.field("gradient").type)}).cast(MEASURED)

@@ -15,7 +15,7 @@ from qup.measures.steps import first_tokens
 from qup.pipeline.context import Context
 from qup.records import STATISTICS, TOTALS, TRACES
 from qup.scoring.summary import Summary, totals
-from qup.scoring.traces import Plan, make_plan, merged
+from qup.scoring.traces import Plan, make_plan, merged, refuse_infinite
 from qup.store import Artifact, save_table
 from qup.store.rows import TableWriter
 
@@ -57,6 +57,7 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
             ids, span = prompts[question]
             encoded.append(Encoded(ids, tuple(encode_response(tokenizer, text, stop_id)), span))
         scored = scorer.score(encoded)
+        refuse_infinite("the NLL", np.array([np.isfinite(one.nll_T).all() for one in scored]), table)
         ends = [response_ends(tokenizer, text) for text in texts]
         columns: dict[str, Any] = {name: table[name] for name in ("pool", "problem_id", "candidate")}
         columns["n_prompt"] = [len(trace.prompt_ids) for trace in encoded]

@@ -10,7 +10,7 @@ from qup.config.compose import compose_cell
 from qup.config.measured import relevant_measure, selected_measure, token_pass
 from qup.config.schema import Measure
 from qup.launch.check import faults
-from qup.pipeline import build_graph
+from qup.pipeline import KINDS, build_graph
 
 POOL = ("source=student", "rollouts.sampling.n=4")
 
@@ -103,3 +103,13 @@ def test_car_brings_the_reward_model_that_it_reads():
     _, graph = kinds("measure=[car]", "selection=measure", "selection.measure=car", "measure.car.reward=lab_steps")
     (stream,) = [node for node in graph.nodes.values() if node.kind == "stream"]
     assert graph.nodes[stream.inputs["reward.student"]].view.name == "lab_steps"
+
+
+def test_no_measure_is_asked_of_a_server_which_gives_no_hidden_states():
+    """The pass runs the student in process, whoever draws its rollouts."""
+    served = ["rollouts.sampling.backend=vllm", "evaluation.sampling.backend=vllm", "measure=[scas,lalp,grace]"]
+    assert told(*served) == []
+    _, graph = kinds(*served)
+    scoring = [node for node in graph.nodes.values() if node.kind in ("perplexity", "measure")]
+    assert len(scoring) == 3
+    assert all(KINDS[node.kind].asked_of(node.view) is None and not KINDS[node.kind].endpoint for node in scoring)

@@ -125,3 +125,12 @@ def make_tiny(
     model.save_pretrained(directory)
     tiny_tokenizer(chat_template).save_pretrained(directory)
     return directory
+
+
+def break_weights(directory: Path) -> None:
+    """Puts a NaN into a saved model, so that no number that it gives is finite."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, directory / "model.safetensors", {"format": "pt"})

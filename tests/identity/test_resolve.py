@@ -19,7 +19,7 @@ from qup.errors import ConfigError, InputError
 from qup.identity import contents
 from qup.identity.contents import CACHE, Digests
 from qup.identity.hub import Hub
-from qup.identity.resolve import UNRESOLVED, resolve, resolve_grid
+from qup.identity.resolve import UNRESOLVED, file_faults, resolve, resolve_grid
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROWS = '{"question": "1+1?", "answer": "2"}\n{"question": "2+2?", "answer": "4"}\n'
@@ -246,6 +246,32 @@ def test_traces_of_no_problem_are_refused_and_of_some_told(composer: Composer, t
     (fault,) = caught.value.faults
     assert fault.key == "source.path"
     assert "none of its 2 ids (such as 'a' in column 'problem_id')" in fault.valid and repr(good) in fault.valid
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "words"),
+    [
+        (
+            ["a", "a"],
+            ["selection=perplexity"],
+            "selection='perplexity': can't matter: no problem has two traces in source=file, one teacher, a",
+        ),
+        (["a", "a"], ["selection.keep=2"], "selection.keep=2: can't matter"),
+        (["a", "b"], ["selection=perplexity"], "a, b wrote of different problems"),
+        (["a", "a", "b"], ["selection=perplexity", "source.teacher=a"], "one teacher, a, wrote them all"),
+        (["a", "a", "b"], ["selection=perplexity"], ""),
+        (["a", "a"], [], ""),
+    ],
+)
+def test_a_choice_among_teachers_needs_problems_that_several_wrote_of(
+    composer: Composer, tmp_path: Path, given: list[str], asked: list[str], words: str
+) -> None:
+    """Trace n is of problem n modulo 2."""
+    traces = tmp_path / "traces.jsonl"
+    rows = [{"problem_id": f"lab-3-{n % 2:05}", "text": "x", "teacher": who} for n, who in enumerate(given)]
+    traces.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = file_faults([(composer.cell(["source=file", f"source.path={traces}", "problems.lab.n=2", "problems.lab.seed=3", *asked]), ())])
+    assert [words in str(fault) for fault in told] == ([True] if words else []), told
 
 
 def test_traces_for_problems_on_the_hub_are_left_to_the_stage(composer: Composer, tmp_path: Path) -> None:

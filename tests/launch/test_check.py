@@ -97,6 +97,16 @@ CROSS = [
     (["refinement=refine", "refinement.tries=2", "refinement.accept=joint"], "refinement.reward", "is needed"),
     (["source=file"], "source.path", "is needed with source=file"),
     (["source=cooperative", "oracle=openai"], "oracle.base_url", "api.openai.com does not"),
+    (
+        ["source=cooperative", "oracle=openai", "oracle.base_url=https://api.openai.com/v1/"],
+        "oracle.base_url",
+        "add_generation_prompt: false",
+    ),
+    (
+        ["source=cooperative", "rollouts.sampling={backend: openai, base_url: http://h/v1, served_model: m}"],
+        "rollouts.sampling.backend",
+        "can't go on with the student's half of a trace",
+    ),
     (["source=cooperative", "oracle=openai", "oracle.base_url=http://h/v1", "oracle.mode=batch"], "oracle.mode", "turn by turn"),
     (["source=cooperative", "oracle=none"], "oracle", "needs an Oracle"),
     (["source=cooperative", "source.boundary=./none"], "source.boundary", "rule, or a token classifier"),

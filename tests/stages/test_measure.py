@@ -12,7 +12,7 @@ from qup.measures import grace
 from qup.records import CANDIDATES, MEASURED, PROBLEMS, STREAM
 from qup.stages import measure
 from tests.helpers.artifacts import CANDIDATE, artifact, context, rows, run_sharded
-from tests.helpers.tiny import make_tiny
+from tests.helpers.tiny import break_weights, make_tiny
 
 IDS = [f"p{index}" for index in range(14)]
 
@@ -86,3 +86,13 @@ def test_grace_samples_problems_and_its_number_is_the_scores(tmp_path, model, in
 def test_grace_of_fewer_than_ten_problems_is_refused(tmp_path, model):
     with pytest.raises(InputError, match=r"measure grace: 4 problems with a gradient; at least 10 are needed"):
         run(tmp_path, MeasureView(model, Perplexity(), Measure("grace", dimensions=8)), given(tmp_path, IDS[:4]))
+
+
+@pytest.mark.parametrize("settings", [Measure("lalp"), Measure("grace", dimensions=8)], ids=lambda measure: measure.kind)
+def test_a_student_that_gives_no_finite_number_is_refused_by_the_trace(tmp_path, settings):
+    student = make_tiny(tmp_path / "nan")
+    break_weights(student)
+    broken = Model(path=str(student), template="tokenizer")
+    words = rf"measure {settings.kind} of 28 of 28 traces is no finite number \(problem p0 candidate 0.*model.dtype"
+    with pytest.raises(InputError, match=words):
+        run(tmp_path, MeasureView(broken, Perplexity(), settings), given(tmp_path, IDS))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from qup.config.schema import Model, Perplexity
 from qup.config.views import PerplexityView
-from qup.errors import Interrupted
+from qup.errors import InputError, Interrupted
 from qup.models import encode_prompt, encode_response, load_model, load_tokenizer, train_stop_id
 from qup.records import CANDIDATES, PROBLEMS, ROLLOUTS, SOLVABLE, STREAM, TOKENS, TOTALS, TRACES
 from qup.stages import perplexity
 from tests.helpers.artifacts import CANDIDATE, artifact, context, rows, run_sharded
-from tests.helpers.tiny import make_tiny
+from tests.helpers.tiny import break_weights, make_tiny
 
 IDS = [f"p{index}" for index in range(7)]
 N = 3
@@ -163,3 +165,10 @@ def test_no_traces_make_an_empty_table(tmp_path, view, inputs):
     made = run(tmp_path, view, inputs)
     assert made.metrics["ppl"] is None
     assert made.table("traces").num_rows == 0
+
+
+def test_a_student_that_gives_no_finite_number_is_refused_by_the_trace(tmp_path, view, inputs):
+    break_weights(make_tiny(tmp_path / "nan"))
+    broken = replace(view, model=Model(path=str(tmp_path / "nan"), template="tokenizer"))
+    with pytest.raises(InputError, match=r"the NLL of 4 of 4 traces is no finite number \(problem p0 candidate 1.*model.dtype"):
+        run(tmp_path, broken, inputs)
