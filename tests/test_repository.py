@@ -36,6 +36,13 @@ def modules():
     return found
 
 
+def test_a_file_has_at_most_400_lines():
+    files = [path for folder in ("qup", "hydra_plugins", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 500
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}, "split by noun"
+
+
 def imports(path):
     """(line, module of qup) of every import in a file, those within functions included."""
     for node in ast.walk(ast.parse(path.read_text())):

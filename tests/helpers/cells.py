@@ -58,3 +58,7 @@ def cell(stream: str = "slm_rft", objective: str = "sft", **changes: Any) -> Con
         store=StoreConfig(),
     )
     return replace(made, **changes)
+
+
+GRID = [cell(stream, objective) for stream in ("slm_rft", "oracle_refined") for objective in ("sft", "dft")] + [cell("base")]
+"""Two arms by both objectives, and the untuned student."""

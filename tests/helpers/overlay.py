@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,10 @@ class Overlay:
         path = self.control / "runs.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+    def counts(self, event: str = "began") -> Counter[str]:
+        """What was noted, counted by kind."""
+        return Counter(entry["kind"] for entry in self.runs(event))
 
     def await_run(self, kind: str, seconds: float = 60) -> None:
         """Returns once a stage of this kind has begun."""

@@ -3,37 +3,14 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-from rich.console import Console
-
-from qup.cli import main
 from qup.config.schema import Study
-from qup.errors import StoreError
-from qup.launch.local import run
 from qup.launch.local.scheduler import _status_in_words
-from qup.launch.plan import make_plan
 from qup.study import Study as Recorded
-from tests.helpers.cells import cell
-from tests.helpers.overlay import Overlay
-
-GRID = [cell(stream, objective) for stream in ("slm_rft", "oracle_refined") for objective in ("sft", "dft")] + [cell("base")]
-
-
-@pytest.fixture
-def overlay(tmp_path):
-    return Overlay(tmp_path)
-
-
-def kinds_run(overlay, event="began"):
-    counts = {}
-    for entry in overlay.runs(event):
-        counts[entry["kind"]] = counts.get(entry["kind"], 0) + 1
-    return counts
+from tests.helpers.cells import GRID, cell
 
 
 def children_of(overlay):
@@ -51,7 +28,7 @@ def children_of(overlay):
 def test_a_grid_runs_each_shared_stage_once_and_a_second_launch_nothing(overlay):
     status, out = overlay.launch(GRID)
     assert status == 0, out
-    counts = kinds_run(overlay)
+    counts = overlay.counts()
     assert counts["problems"] == counts["rollouts"] == counts["solvable"] == counts["aligned"] == 1
     assert counts["train"] == 4
     assert counts["evaluate"] == 5
@@ -71,13 +48,13 @@ def test_a_failing_stage_stops_only_what_depends_on_it(overlay):
     assert status == 1
     assert "RuntimeError: the sky fell" in out
     assert "logs/rollouts-" in out
-    counts = kinds_run(overlay, "ended")
+    counts = overlay.counts("ended")
     assert counts["evaluate"] == 1
     assert "train" not in counts
     overlay.forget("rollouts")
     status, out = overlay.launch(GRID)
     assert status == 0, out
-    assert kinds_run(overlay, "ended")["student"] == 1
+    assert overlay.counts("ended")["student"] == 1
 
 
 def test_ctrl_c_stops_the_children_and_the_next_run_goes_on(overlay):
@@ -110,7 +87,7 @@ def test_kill_minus_nine_of_the_launcher_leaves_nothing_running_and_loses_nothin
     overlay.forget("rollouts")
     status, out = overlay.launch(GRID)
     assert status == 0, out
-    assert kinds_run(overlay, "ended")["student"] == 1
+    assert overlay.counts("ended")["student"] == 1
 
 
 def test_a_launcher_whose_helper_is_killed_says_so_and_the_next_run_goes_on(overlay):
@@ -128,7 +105,7 @@ def test_a_launcher_whose_helper_is_killed_says_so_and_the_next_run_goes_on(over
     overlay.forget("rollouts")
     status, out = overlay.launch(GRID)
     assert status == 0, out
-    assert kinds_run(overlay, "ended")["student"] == 1
+    assert overlay.counts("ended")["student"] == 1
 
 
 def test_a_killed_stage_is_told_from_a_failing_one(overlay):
@@ -147,7 +124,7 @@ def test_two_launches_at_once_compute_shared_stages_once(overlay):
     out_second, _ = second.communicate(timeout=120)
     assert first.returncode == 0, out_first
     assert second.returncode == 0, out_second
-    ended = kinds_run(overlay, "ended")
+    ended = overlay.counts("ended")
     assert ended["student"] == ended["rollouts"] == ended["solvable"] == 1
     assert (overlay.work / "multirun" / "other" / "report" / "cells.csv").exists()
 
@@ -165,53 +142,6 @@ def test_another_grid_under_a_used_name_is_refused_unless_extended(overlay):
     assert len(record["cells"]) == 2
 
 
-def test_a_corrupt_result_is_set_aside_and_computed_anew(overlay):
-    assert overlay.launch(GRID[:1])[0] == 0
-    (path,) = (overlay.store / "evaluate").glob("*/result.txt")
-    path.write_text(path.read_text().upper())
-    status, out = overlay.launch(GRID[:1])
-    assert status == 0, out
-    assert "corrupt" in out
-    assert kinds_run(overlay, "ended")["evaluate"] == 2
-    assert len(list((overlay.store / "corrupt").iterdir())) == 1
-
-
-def test_an_artifact_found_corrupt_while_planning_is_named(overlay):
-    assert overlay.launch(GRID[:1])[0] == 0
-    (path,) = (overlay.store / "train").glob("*/result.txt")
-    path.unlink()
-    status, out = overlay.launch(GRID[:1])
-    assert status == 0, out
-    (aside,) = (overlay.store / "corrupt").iterdir()
-    assert f"corrupt, set aside: {aside}" in out
-    assert kinds_run(overlay, "ended")["train"] == 2
-
-
-def test_a_dry_run_writes_the_plan_and_runs_nothing(overlay):
-    dry = [replace(one, study=replace(one.study, dry_run=True)) for one in GRID]
-    status, out = overlay.launch(dry)
-    assert status == 0, out
-    plan = json.loads((overlay.work / "multirun" / "test" / "plan.json").read_text())
-    assert len(plan["cells"]) == 5
-    assert plan["cluster"] == "local"
-    assert plan["totals"]["to_run"] == len(plan["stages"]) > 10
-    stage = plan["stages"][0]
-    assert {"key", "name", "state", "inputs", "cells", "resources", "cost"} <= stage.keys()
-    assert not overlay.runs()
-    assert not (overlay.store / "problems").exists()
-
-
-def test_a_stored_result_needs_nothing_above_it(overlay):
-    assert overlay.launch(GRID[:1])[0] == 0
-    for kind in ("rollouts", "candidates", "problems"):
-        for path in (overlay.store / kind).iterdir():
-            subprocess.run(["rm", "-rf", str(path)], check=True)
-    before = len(overlay.runs())
-    status, _out = overlay.launch(GRID[:1])
-    assert status == 0
-    assert len(overlay.runs()) == before
-
-
 def test_the_budget_is_refused_before_anything_runs(overlay):
     def priced(one):
         oracle = replace(one.oracle, usd_per_million_input=1e9)
@@ -221,125 +151,6 @@ def test_the_budget_is_refused_before_anything_runs(overlay):
     assert status == 1
     assert "study.max_oracle_usd=1.0" in out
     assert not overlay.runs()
-
-
-def test_other_code_of_the_same_version_is_named_and_may_be_recomputed(overlay):
-    assert overlay.launch(GRID[:1])[0] == 0
-    path = overlay.root / "qup" / "stages" / "evaluate.py"
-    path.write_text(path.read_text() + "\nCHANGED = 1\n")
-    status, out = overlay.launch(GRID[:1])
-    assert status == 0
-    assert "1 stored stages were made by other code" in out
-    refuse = [replace(one, study=replace(one.study, other_code="refuse")) for one in GRID[:1]]
-    status, out = overlay.launch(refuse)
-    assert status == 1 and "study.other_code=refuse" in out
-    recompute = [replace(one, study=replace(one.study, other_code="recompute")) for one in GRID[:1]]
-    status, out = overlay.launch(recompute)
-    assert status == 0, out
-    assert kinds_run(overlay, "ended")["evaluate"] == 2
-
-
-def test_a_change_of_verification_redoes_verification_alone(overlay):
-    """Where no verdict changes by it; the plan names what has another key."""
-    overlay.order("verdicts", same="as before")
-    native = [one for one in GRID if one.stream.name == "slm_rft"][:1]
-    status, out = overlay.launch(native)
-    assert status == 0, out
-    before = len(overlay.runs("began"))
-    patient = [
-        replace(
-            one,
-            study=Study(name="patient"),
-            rollouts=replace(one.rollouts, timeout_s=9.0),
-            evaluation=replace(one.evaluation, timeout_s=9.0),
-        )
-        for one in native
-    ]
-    status, out = overlay.launch(patient)
-    assert status == 0, out
-    assert {entry["kind"] for entry in overlay.runs("began")[before:]} == {"verdicts", "evaluate"}
-    plan = json.loads((overlay.work / "multirun" / "patient" / "plan.json").read_text())
-    assert {stage["name"]: stage["state"] for stage in plan["stages"]}["rollouts"] == "stored"
-
-
-def test_another_reading_of_benchmarks_wants_no_weights(overlay):
-    status, out = overlay.launch(GRID[:1])
-    assert status == 0, out
-    before = len(overlay.runs("began"))
-    boxed = {name: replace(benchmark, extraction="boxed") for name, benchmark in GRID[0].evaluation.benchmarks.items()}
-    other = [replace(one, study=Study(name="boxed"), evaluation=replace(one.evaluation, benchmarks=boxed)) for one in GRID[:1]]
-    status, out = overlay.launch(other)
-    assert status == 0, out
-    assert [entry["kind"] for entry in overlay.runs("began")[before:]] == ["evaluate"]
-    plan = json.loads((overlay.work / "multirun" / "boxed" / "plan.json").read_text())
-    assert [stage["name"] for stage in plan["stages"] if stage["state"] == "run"] == ["evaluate"]
-
-
-@pytest.mark.parametrize("policy", ["warn", "refuse", "recompute"])
-def test_equal_work_of_other_code_is_adopted_with_a_warning_only(overlay, policy):
-    overlay.order("stream", same="equal traces")
-    assert overlay.launch(GRID[:1])[0] == 0
-    path = overlay.root / "qup" / "stages" / "train.py"
-    path.write_text(path.read_text() + "\nCHANGED = 1\n")
-    second = [replace(one, study=replace(one.study, name="second", other_code=policy)) for one in GRID[2:3]]
-    status, out = overlay.launch(second)
-    assert status == 0, out
-    taken = policy == "warn"
-    assert kinds_run(overlay, "ended")["train"] == (1 if taken else 2)
-    log = next(iter((overlay.store / "studies" / "second" / "logs").glob("train-*"))).read_text()
-    assert ("is adopted all the same" if taken else "is computed instead of adopting it") in log
-
-
-def test_unfinished_work_of_other_code_is_gone_on_from_with_a_warning_only(overlay):
-    overlay.order("rollouts", **{"raise": "the disk broke"}, once=True)
-    assert overlay.launch(GRID[:1])[0] == 1
-    path = overlay.root / "qup" / "stages" / "rollouts.py"
-    path.write_text(path.read_text().replace("def plan(", "CHANGED = 1\n\n\ndef plan("))
-    work = next((overlay.store / "rollouts").glob("*.work"))
-    (shard,) = (work / "shards").glob("000000*")
-    shard.unlink()
-    overlay.order("rollouts", **{"raise": "again"}, once=True)
-    overlay.launch([replace(one, study=replace(one.study, other_code="recompute")) for one in GRID[:1]])
-    assert not shard.exists() and len(list(work.glob("code-*/shards/*"))) == 4, "what other code had begun is left alone"
-    assert overlay.launch(GRID[:1])[0] == 0
-    log = next(iter((overlay.store / "studies" / "test" / "logs").glob("rollouts-*"))).read_text()
-    assert "was begun by other code of the same version, and goes on from there" in log
-
-
-def test_arms_that_came_to_the_same_traces_are_trained_once(overlay):
-    overlay.order("stream", same="equal traces")
-    status, out = overlay.launch(GRID)
-    assert status == 0, out
-    counts = kinds_run(overlay, "ended")
-    assert counts["stream"] == 2
-    assert counts["train"] == 2
-    adopted = [json.loads(path.read_text()) for path in (overlay.store / "train").glob("*/manifest.json")]
-    assert len(adopted) == 4
-    assert sum("adopted_from" in manifest for manifest in adopted) == 2
-    everything = [json.loads(path.read_text()) for path in overlay.store.glob("*/*/manifest.json")]
-    count = sum("adopted_from" in manifest for manifest in everything)
-    assert f"{sum(counts.values())} stages ran, {count} adopted in " in out
-    assert out.count("\nadopted ") == count
-
-
-def test_a_dry_run_has_no_report_that_would_be_in_a_launchs_way(overlay):
-    dry = [replace(cell("base"), study=replace(cell("base").study, dry_run=True))]
-    assert overlay.launch(dry)[0] == 0
-    with pytest.raises(SystemExit) as stop:
-        main(["--dir", str(overlay.work / "multirun"), "report", "test"])
-    assert stop.value.code == 1
-    assert {path.name for path in (overlay.work / "multirun" / "test").iterdir()} == {"plan.json", "study.json"}
-    assert overlay.launch([cell("base")])[0] == 0
-
-
-def test_a_dry_run_before_the_launch_is_in_nobodys_way(overlay):
-    cells = [cell("base")]
-    dry = [replace(one, study=replace(one.study, dry_run=True)) for one in cells]
-    assert overlay.launch(dry)[0] == 0
-    assert (overlay.work / "multirun" / "test" / "plan.json").exists()
-    status, out = overlay.launch(cells)
-    assert status == 0, out
-    assert (overlay.work / "multirun" / "test").is_symlink()
 
 
 def test_stages_run_the_code_that_planned_them_wherever_the_command_was_given(overlay):
@@ -357,15 +168,6 @@ def test_a_stage_that_could_not_write_why_it_failed_is_told_from_others_by_the_f
     monkeypatch.setattr("qup.launch.local.scheduler.shutil.disk_usage", lambda path: type("usage", (), {"free": 0}))
     assert f"the disk of {tmp_path} is full" in _status_in_words(1, tmp_path, tmp_path / "log")
     assert "killed by SIGKILL" in _status_in_words(-9, tmp_path, tmp_path / "log")
-
-
-def test_a_store_that_spoils_whatever_is_written_is_an_error_in_the_end(tmp_path, monkeypatch):
-    plan = make_plan([cell("base")], tmp_path / "study")
-    plan.to_run.clear()
-    monkeypatch.setattr(run, "make_plan", lambda resolved, folder: plan)
-    monkeypatch.setattr(run, "_unreadable", lambda plan: [("evaluate", "k")])
-    with pytest.raises(StoreError, match="corrupt again and again"):
-        run.run_here(plan, [cell("base")], Console(quiet=True))
 
 
 def test_weights_that_are_not_kept_go_before_the_next_training(overlay):
@@ -394,7 +196,7 @@ def test_two_launches_at_once_that_keep_no_weights_are_in_nobodys_way(overlay):
     out_second, _ = second.communicate(timeout=120)
     assert first.returncode == 0, out_first
     assert second.returncode == 0, out_second
-    assert kinds_run(overlay, "ended")["evaluate"] == 10
+    assert overlay.counts("ended")["evaluate"] == 10
     assert not list((overlay.store / "train").glob("*/model"))
 
 
@@ -416,7 +218,7 @@ def test_weights_wait_for_the_training_that_will_adopt_them(overlay):
     frugal = [replace(one, store=replace(one.store, keep_weights="none"), cluster=replace(one.cluster, max_parallel=1)) for one in GRID]
     status, out = overlay.launch(frugal)
     assert status == 0, out
-    assert kinds_run(overlay, "ended")["train"] == 2
+    assert overlay.counts("ended")["train"] == 2
     assert not list((overlay.store / "train").glob("*/model"))
 
 
@@ -489,17 +291,3 @@ def test_what_only_slurm_knows_is_refused_in_a_retry_here(overlay):
         status, out = overlay.qup("retry", "test", *flags)
         assert status == 1
         assert flags[0] in out and "was not submitted to SLURM" in out
-
-
-def test_a_dry_run_is_not_retried_or_waited_for_and_no_row_of_status(overlay):
-    dry = [replace(one, study=replace(one.study, name="tried", dry_run=True)) for one in GRID[:1]]
-    assert overlay.launch(dry)[0] == 0
-    for command in (["retry", "tried"], ["wait", "tried"], ["cancel", "tried"], ["logs", "0", "train", "--study", "tried"]):
-        status, out = overlay.qup(*command)
-        assert status == 1, command
-        assert "a dry run, of which nothing has run" in out, command
-    assert not overlay.runs()
-    assert overlay.launch(GRID[-1:])[0] == 0
-    _, out = overlay.qup("status")
-    assert "dry runs, of which nothing has run: tried" in out
-    assert [line.split()[0] for line in out.splitlines() if line.strip().endswith(("1", "0"))] == ["test"]

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
-from qup.config.schema import Lora, Zero
+from qup.config.schema import LabStudent, Lora, Zero
 from qup.errors import InputError, Interrupted
-from tests.training.world import Workshop, furthest, same
+from tests.training.world import Workshop, furthest, same, stream_table
 
 
 def test_a_run_writes_model_log_and_metrics(workshop: Workshop) -> None:
@@ -148,3 +151,35 @@ def test_first_and_last_nll_are_token_means(workshop: Workshop) -> None:
     assert len(steps) == 20
     assert math.isclose(metrics["train_nll_first"], steps[0]["nll"])
     assert math.isclose(metrics["train_nll_last"], steps[-1]["nll"])
+
+
+def test_a_tuned_lab_student_ends_its_answers(tmp_path: Path) -> None:
+    """The stop token is learnt: a lab student that knows nothing yet ends by it, after a few epochs on the lab's traces."""
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from qup.files import write_table
+    from qup.lab import chains, styles, tokenizer
+    from qup.lab.student import new_model, save_model
+    from qup.models import encode_prompt
+
+    draw = random.Random(0)
+    problems = [chains.draw(draw, "pretraining", 1, 1, 50) for _ in range(60)]
+    rows = [(f"p{i}", problem.question, styles.render("native", problem, draw)) for i, problem in enumerate(problems)]
+    stream, student = tmp_path / "stream.parquet", tmp_path / "student"
+    write_table(stream, stream_table(rows))
+    save_model(new_model(LabStudent(), {word: i for i, word in enumerate(tokenizer.vocabulary())}), student)
+    work = Workshop(tmp_path / "run", student, stream, "lab")
+
+    def ended(directory: Path) -> int:
+        model, words = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
+        found = 0
+        for _, question, _ in rows[:10]:
+            ids = torch.tensor([encode_prompt(words, "lab", question)])
+            out = model.generate(ids, max_new_tokens=120, do_sample=False)
+            found += out[0, -1].item() == words.eos_token_id
+        return found
+
+    before = ended(student)
+    work.train(epochs=10, lr=5e-3, warmup_ratio=0.1, max_length=256)
+    assert before == 0 and ended(work.out / "model") >= 9

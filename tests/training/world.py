@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,7 @@ from qup.pipeline.context import Context
 from qup.records import STREAM
 from qup.training.job import Job
 from qup.training.launch import train
+from qup.training.worker import die_with_parent
 
 TRAINER = Trainer(objective="sft", dtype="float32", lr=1e-3, batch_size=8, seed=0, max_length=64, warmup_ratio=0.0)
 
@@ -103,3 +107,36 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
 def furthest(left: dict[str, Any], right: dict[str, Any]) -> float:
     """Largest difference, relative to the tensor's norm."""
     return max(float((left[name] - right[name]).norm() / right[name].norm()) for name in right)
+
+
+LONG = {"epochs": 400, "schedule": "constant"}
+"""Far longer than any test lets it run."""
+
+
+def forked(body: Callable[[], int], error: Path) -> int:
+    """A process that ends with what `body` returns, or with 1 and its error in that file, and dies with this one; returns its id."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        gc.freeze()
+        die_with_parent(parent)
+        status = 1
+        try:
+            status = body()
+        except BaseException as raised:
+            error.write_text(f"{type(raised).__name__}: {raised}")
+        finally:
+            os._exit(status)
+    return pid
+
+
+def end(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def await_(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until, "it did not come about in time"
+        time.sleep(0.002)
+    return found
