@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import Check, Measure, conclude, run
+from qup.files import file_sha256
 from qup.pipeline.context import Context
 from qup.store import Artifact
-from qup.store.digest import file_sha256
 from qup.store.rows import TableWriter
 
 SAMPLES = 8

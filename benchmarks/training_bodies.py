@@ -299,7 +299,7 @@ def warm(spec: dict[str, Any]) -> dict[str, float]:
     import os
 
     from benchmarks.training_runs import run_stage
-    from qup.training.ranks import warm_up
+    from tests.helpers.warm import warm_up
 
     warm_up()
     began = time.perf_counter()

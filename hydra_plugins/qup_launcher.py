@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 class LocalLauncher(Launcher):
     """Stages run as processes on this machine."""
 
-    where = "local"
+    launcher = "local"
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context = hydra_context
@@ -37,7 +37,7 @@ class LocalLauncher(Launcher):
         cells = composer.grid(job_overrides, now=self._began)
         if initial_job_idx > 0:
             cells = [replace(cell, study=replace(cell.study, extend=True, replace=False)) for cell in cells]
-        outcome = launch(cells, self.where)
+        outcome = launch(cells, self.launcher)
         returns = []
         for overrides, value in zip(job_overrides, outcome.values or [None] * len(cells), strict=True):
             failed = bool(outcome.status) and value is None
@@ -50,4 +50,4 @@ class LocalLauncher(Launcher):
 class SlurmLauncher(LocalLauncher):
     """Stages run as SLURM jobs."""
 
-    where = "slurm"
+    launcher = "slurm"

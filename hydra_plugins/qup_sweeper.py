@@ -38,16 +38,16 @@ class QupSweeper(Sweeper):
         hydra = self._config.hydra
         composer = Composer(self._context.config_loader, list(hydra.overrides.hydra), primary=hydra.job.config_name)
         lists = [arguments] if self._one_cell else expand(composer, arguments)
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=self._task, config=self._config)
-        where = getattr(launcher, "where", None)
-        if where is None:
-            return launcher.launch(lists, initial_job_idx=0)
+        plugin = Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=self._task, config=self._config)
+        launcher = getattr(plugin, "launcher", None)
+        if launcher is None:
+            return plugin.launch(lists, initial_job_idx=0)
         from qup.launch.launch import launch
 
-        cells = checked_grid(composer, lists, launcher=where, one_cell=self._one_cell)
+        cells = checked_grid(composer, lists, launcher=launcher, one_cell=self._one_cell)
         if self._one_cell and cells[0].study.grids:
             print(f"this is one cell, as study {cells[0].study.name}; -m runs the experiment's grid of them", file=sys.stderr)
-        outcome = launch(cells, where, checked=True)
+        outcome = launch(cells, launcher, checked=True)
         if outcome.status:
             sys.exit(outcome.status)
         return outcome.values

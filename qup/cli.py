@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qup.errors import InputError, QupError, surroundings
+from qup.errors import InputError, QupError, machine_fault
 
 Handler = Callable[[argparse.Namespace, Console], int]
 
@@ -90,7 +90,7 @@ def _index(args: argparse.Namespace, console: Console) -> int:
     out = args.out or args.dir
     with writing(out):
         page = write_index(folders, out / "index.html")
-    console.print(f"index   {page}", soft_wrap=True, highlight=False)
+    console.print(f"index   {page}")
     if args.open:
         _open(page, console)
     return 0
@@ -100,7 +100,7 @@ def _open(page: Path, console: Console) -> None:
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):
-        console.print(f"no browser could be started; open {page.resolve()}", soft_wrap=True, highlight=False)
+        console.print(f"no browser could be started; open {page.resolve()}")
 
 
 def _compare(args: argparse.Namespace, console: Console) -> int:
@@ -154,7 +154,7 @@ def _answers(args: argparse.Namespace, console: Console) -> int:
 
     for step, found in explain(args.answer, args.gold, args.timeout_s):
         console.print(f"[bold]{step}[/bold]", end="  ")
-        console.print(found, markup=False, highlight=False, soft_wrap=True)
+        console.print(found, markup=False)
     return 0
 
 
@@ -308,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         status = 0
     except OSError as error:
-        told = surroundings(error)
+        told = machine_fault(error)
         if told is None:
             raise
         print(f"qup: {told}", file=sys.stderr)

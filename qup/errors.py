@@ -42,7 +42,7 @@ class BudgetExceeded(QupError):
     """A plan or a running stage would spend more than the user allowed."""
 
 
-_SURROUNDINGS = {
+_MACHINE_FAULTS = {
     errno.ENOSPC: "the disk is full; free space, or choose another place",
     errno.EDQUOT: "the quota is used up; free space, or choose another place",
     errno.EACCES: "may not be read or written by you; choose another place, or ask for the right",
@@ -54,9 +54,9 @@ _SURROUNDINGS = {
 """Faults of the machine that can turn up at any file, and what the user can do."""
 
 
-def surroundings(error: OSError) -> str | None:
+def machine_fault(error: OSError) -> str | None:
     """One message where the machine is at fault; None where it may be a bug of ours."""
-    why = _SURROUNDINGS.get(error.errno or 0)
+    why = _MACHINE_FAULTS.get(error.errno or 0)
     return f"{error.filename or 'a file'}: {why} ({error.strerror})" if why else None
 
 

@@ -80,10 +80,10 @@ def export(
         raise StoreError(f"{to}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    console.print(f"{said} of {cell.label} in {to}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{said} of {cell.label} in {to}", markup=False)
     if sent is not None:
         where = push(sent, to, f"{said} of {cell.label}, study {found.name}, by qup")
-        console.print(f"pushed  {where} ({'public' if public else 'private'})", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"pushed  {where} ({'public' if public else 'private'})", markup=False)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""Files that appear whole: each is written beside its name and renamed there, so that no reader meets half of one."""
+"""Files that appear whole, written beside their names and renamed there, so that no reader meets half of one; and what tells files apart."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -58,6 +59,11 @@ def write_table(path: Path, table: pa.Table, *, once: bool = False) -> None:
 
     with writing(path, once=once) as beside:
         pq.write_table(table, beside, compression="zstd")
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -26,7 +26,7 @@ import pytest
 from qup.cli import _parser
 from qup.config.compose import Composer
 from qup.config.sweeps import expand
-from qup.launch.check import grid_faults
+from tests.helpers.cells import grid_faults
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -255,6 +255,6 @@ def show_comparison(first: Path, second: Path, console: Console) -> int:
     console.print(table)
     for name, only in zip(found.names, found.only, strict=True):
         if only:
-            console.print(f"only in {name}: {', '.join(only)}", highlight=False, markup=False)
+            console.print(f"only in {name}: {', '.join(only)}", markup=False)
     console.print("differences are paired on the same problems, first minus second, without correction for looking at many", style="dim")
     return 0

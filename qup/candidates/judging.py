@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,14 @@ from qup.candidates.problems import kept_rollouts
 from qup.config.views import RankingView, RetentionView
 from qup.draws import uniform
 from qup.errors import InputError
-from qup.oracle import Answer, OracleClient, open_oracle
+from qup.oracle import LEDGER, Answer, Ask, retrying, stage_oracle
 from qup.pipeline.context import Context
+from qup.serving.facts import noted
 from qup.store import Artifact
 from qup.store.rows import positions
+from qup.text.prompts import Prompt
+
+T = TypeVar("T")
 
 ASPECTS = ("definitions", "equations", "assumptions", "trial_steps")
 OVERALL = "overall"
@@ -36,18 +40,33 @@ class Judged:
     """The kept native traces: what is retained or lost."""
 
 
-def open_judge(view: RankingView | RetentionView, ctx: Context) -> OracleClient:
-    """The judge's client, to be used as a context."""
-    return open_oracle(
-        view.judge,
-        ctx.shared,
-        max_usd=view.max_usd,
-        stopping=ctx.stopping,
-        log=ctx.log,
-        ledger=ctx.work / "oracle",
-        gpus=ctx.resources.gpus,
-        vllm=view.vllm,
-    )
+def asked(
+    view: RankingView | RetentionView, ctx: Context, task: Prompt, problems: Judged, asks: Iterator[Ask], read: Callable[[str], T | None]
+) -> tuple[dict[str, T], dict[str, Any]]:
+    """What the judge said of each problem, by id, where `read` could read it; and what it took, for the manifest."""
+
+    def said(answer: Answer) -> T | None:
+        return read(answer.text) if answer.finish == "stop" else None
+
+    given: dict[str, T] = {}
+    answers: list[Answer] = []
+    with stage_oracle(view.judge, ctx, view.max_usd, view.vllm) as client:
+        for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: said(answer) is not None, RETRIES), 1):
+            answers += tries
+            if (found := said(tries[-1])) is not None:
+                given[ask.id] = found
+            ctx.progress(done, len(problems.ids), "problems")
+        spent = client.spent.as_dict()
+    return given, {
+        "n": len(given),
+        "n_failed": len(problems.ids) - len(given),
+        "usd": float(sum(answer.usd for answer in answers)),
+        "input_tokens": sum(answer.input_tokens for answer in answers),
+        "output_tokens": sum(answer.output_tokens for answer in answers),
+        "prompts": {task.task: task.digest},
+        "spent": spent,
+        **noted(ctx.work / LEDGER),
+    }
 
 
 def judged(inputs: Mapping[str, Artifact], sample: int, seed: int) -> Judged:
@@ -92,15 +111,6 @@ def read_ranking(text: str, labels: Sequence[str]) -> list[str] | None:
         return None
     named = [str(label).strip().upper() for label in given]
     return named if sorted(named) == sorted(labels) else None
-
-
-def billed(answers: Sequence[Answer]) -> dict[str, Any]:
-    """What the judge's answers cost: usd, input_tokens, output_tokens."""
-    return {
-        "usd": float(sum(answer.usd for answer in answers)),
-        "input_tokens": sum(answer.input_tokens for answer in answers),
-        "output_tokens": sum(answer.output_tokens for answer in answers),
-    }
 
 
 def _object(text: str, names: Sequence[str]) -> dict[str, Any]:

@@ -28,7 +28,6 @@ class ProblemSet:
         return len(self.ids)
 
     def take(self, order: np.ndarray) -> ProblemSet:
-        """Some of the problems."""
         picked = pa.array(order)
         return ProblemSet(self.ids.take(picked), self.questions.take(picked), self.answers.take(picked), self.kept[order])
 

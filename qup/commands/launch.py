@@ -29,9 +29,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.door import CONF, PRIMARY, from_hydra, stand_alone_loader
+from qup.config.mutable import register
 from qup.config.own import OWN, broken_files, folder_faults, hydra_faults
-from qup.config.twins import register
-from qup.errors import ConfigError, Fault, QupError, surroundings
+from qup.errors import ConfigError, Fault, QupError, machine_fault
 
 ONE_CELL = "hydra.sweeper.one_cell=true"
 
@@ -135,7 +135,7 @@ def run_cell(config: DictConfig) -> object:
 
 def refuse(error: QupError | OSError) -> NoReturn:
     """The message, and exit status 2 for a configuration, 1 for anything else; what the machine is not at fault for is raised."""
-    told = surroundings(error) if isinstance(error, OSError) else str(error)
+    told = machine_fault(error) if isinstance(error, OSError) else str(error)
     if told is None:
         raise error
     print(told, file=sys.stderr)

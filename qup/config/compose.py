@@ -30,11 +30,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.door import CONF, MANY, PRIMARY, SECTIONS, from_hydra, one_pool, several_fault, stand_alone_loader, typed
 from qup.config.keys import counted, one_of
+from qup.config.mutable import register
 from qup.config.once import Once
 from qup.config.schema import Config
 from qup.config.sections import BROKEN, Piece, Section, lost_entries, merge, misplaced, override, without
 from qup.config.settle import Settler, default_study_name
-from qup.config.twins import register
 from qup.errors import ConfigError, Fault
 
 ONE_CELL = "-cell"
@@ -364,11 +364,6 @@ def _composer(conf: Path) -> Composer:
 def compose_cell(overrides: Sequence[str] = (), *, conf: Path = CONF) -> Config:
     """One cell from overrides as on the command line. Raises ConfigError with all faults."""
     return _composer(conf).cell(overrides)
-
-
-def compose_grid(base: Sequence[str], lists: Sequence[Sequence[str]], *, conf: Path = CONF) -> list[Config]:
-    """A cell for each list of overrides, each after `base`. Raises ConfigError with the faults of all cells."""
-    return _composer(conf).grid([[*base, *overrides] for overrides in lists])
 
 
 def _applied(section: Section, *ones: Override) -> tuple[Any, list[Fault]]:

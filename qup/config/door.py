@@ -17,9 +17,9 @@ from hydra.core.utils import JobRuntime, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from qup.config.fingerprint import build
+from qup.config.mutable import register
 from qup.config.schema import Config
 from qup.config.settle import Settler, default_study_name
-from qup.config.twins import register
 from qup.errors import ConfigError, Fault
 
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -37,7 +37,6 @@ A fault in the configuration is refused before anything runs, all faults of a gr
 
 
 def page(conf: Path = ROOT / "conf") -> str:
-    """The whole page."""
     groups, sections = _groups(conf), _sections()
     return "\n".join([HEAD, _contents([groups, sections]), groups, sections])
 

@@ -24,8 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qup.config.fingerprint import build, describe, hints
 from qup.config.keys import Place, bare, locate, unknown_key
+from qup.config.mutable import mutable
 from qup.config.schema import Config
-from qup.config.twins import twin
 from qup.errors import ConfigError, Fault
 
 
@@ -281,7 +281,7 @@ def _percent(value: Any) -> str:
 @functools.cache
 def _field_alone(owner: type, name: str) -> DictConfig:
     """A node with this one field of the dataclass."""
-    of = twin(owner)
+    of = mutable(owner)
     field = next(field for field in dataclasses.fields(of) if field.name == name)
     made = (
         dataclasses.field(default=field.default)

@@ -11,8 +11,6 @@ from qup.errors import InputError
 
 @dataclass(frozen=True)
 class Item:
-    """One problem of one benchmark."""
-
     benchmark: str
     problem_id: str
     question: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,28 @@ def respond(
     responses = [[Response(sample, student.text(sample)) for sample in samples[index]] for index in range(len(problems))]
     facts = {"clamped": clamped.n_clamped, "same": student.facts(sampling) | {"generation": backend.facts}}
     return Answered(responses, facts)
+
+
+def draw_shards(
+    backend: Backend,
+    student: Student,
+    sampling: Sampling,
+    ctx: Context,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    rows: Callable[[Sequence[Problem], Sequence[Sequence[Response]]], pa.Table],
+    left_out: Collection[str] = (),
+) -> None:
+    """Draws and saves those shards of `sampling.shard` problems each, as `rows` lays responses out; nothing to problems `left_out`."""
+    size = sampling.shard
+    shards = [problems[start : start + size] for start in range(0, len(problems), size)]
+    finished = sum(len(shard) for index, shard in enumerate(shards) if ctx.has_shard(index))
+    for index in sorted(indices):
+        ctx.check()
+        asked, before = [problem for problem in shards[index] if problem.name not in left_out], finished
+        answered = respond(backend, student, sampling, asked, lambda done: ctx.progress(before + done, len(problems), "problems"))  # noqa: B023
+        ctx.save_shard(index, with_facts(rows(asked, answered.responses_PS), answered.facts))
+        finished += len(shards[index])
 
 
 def with_facts(table: pa.Table, facts: dict[str, Any]) -> pa.Table:

@@ -8,7 +8,7 @@ import json
 import time
 from pathlib import Path
 
-from qup.files import write_text
+from qup.files import file_sha256, write_text
 
 CACHE = ".digests.json"
 SETTLED_NS = 2_000_000_000
@@ -53,8 +53,7 @@ class Digests:
         known = self._new.get(name) or self._known.get(name)
         if known is not None and known[:-1] == before:
             return str(known[-1])
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = file_sha256(path)
         if _stamp(path) == before and time.time_ns() - max(int(before[1]), int(before[2])) > SETTLED_NS:
             self._new[name] = [*before, found]
         return found

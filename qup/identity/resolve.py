@@ -38,13 +38,13 @@ class Resolved:
     """What the user should know, and is no fault."""
 
 
-def resolve(cell: Config, store_dir: Path, *, dry_run: bool = False, but: Collection[str] = ()) -> Config:
+def resolve(cell: Config, store_dir: Path, *, dry_run: bool = False, without: Collection[str] = ()) -> Config:
     """One cell with every `content` filled. Raises as `resolve_grid` does, which is the faster way for many."""
-    return resolve_grid([cell], store_dir, dry_run=dry_run, but=but).cells[0]
+    return resolve_grid([cell], store_dir, dry_run=dry_run, without=without).cells[0]
 
 
 def resolve_grid(
-    cells: Sequence[Config], store_dir: Path, *, dry_run: bool = False, hub: Hub | None = None, but: Collection[str] = ()
+    cells: Sequence[Config], store_dir: Path, *, dry_run: bool = False, hub: Hub | None = None, without: Collection[str] = ()
 ) -> Resolved:
     """All cells with every `content` filled; what cells share is looked at once.
 
@@ -52,7 +52,7 @@ def resolve_grid(
     reached, saying how to do without it. A dry run goes on with `unresolved:name@revision` in place of a commit.
     """
     resolver = _Resolver(Digests(store_dir), hub or Hub())
-    resolved = [resolver.cell(cell, but) for cell in cells]
+    resolved = [resolver.cell(cell, without) for cell in cells]
     resolver.digests.save()
     programs = _each_once([fault for cell in cells for fault in program_faults(cell)])
     if dry_run:
@@ -76,9 +76,9 @@ def file_faults(cells: Sequence[tuple[Config, Collection[str]]]) -> list[Fault]:
     Beside each cell the sections that are left out, for their settings are at fault already.
     """
     resolver: _Resolver | None = None
-    for cell, but in cells:
+    for cell, without in cells:
         resolver = resolver or _Resolver(Digests(Path(cell.store.dir)), Hub(reachable=False))
-        resolver.cell(cell, but)
+        resolver.cell(cell, without)
     return _each_once(resolver.faults) if resolver else []
 
 
@@ -95,8 +95,8 @@ class _Resolver:
         self.notes: list[str] = []
         self._once = Once()
 
-    def cell(self, cell: Config, but: Collection[str] = ()) -> Config:
-        """The cell with every section resolved, those `but` these."""
+    def cell(self, cell: Config, without: Collection[str] = ()) -> Config:
+        """The cell with every section resolved, those `without` names left out."""
         ways: dict[str, Callable[[Any, str], Any]] = {
             "problems": self._problems,
             "model": self._model,
@@ -108,12 +108,12 @@ class _Resolver:
             ways |= {"teacher": self._teachers} if cell.teacher else {"oracle": self._oracle}
         if cell.stream.name != BASE:
             ways["judge"] = self._oracle
-        made = replace(cell, **{name: self._once(way, getattr(cell, name), name) for name, way in ways.items() if name not in but})
-        if "model" not in but:
-            self._prompts(made, but)
-        if "file" in cell.source.name.split("+") and not {"source", "problems"} & set(but):
+        made = replace(cell, **{name: self._once(way, getattr(cell, name), name) for name, way in ways.items() if name not in without})
+        if "model" not in without:
+            self._prompts(made, without)
+        if "file" in cell.source.name.split("+") and not {"source", "problems"} & set(without):
             self._once(self._trace_ids, made.source, made.problems)
-            if made.source.name == "file" and made.refinement.name == "none" and "selection" not in but:
+            if made.source.name == "file" and made.refinement.name == "none" and "selection" not in without:
                 self._once(self._choice, made.source, made.selection)
         return made
 
@@ -134,14 +134,14 @@ class _Resolver:
             key, value = ("selection.keep", selection.keep) if selection.name == "random" else ("selection", selection.name)
             self.faults += check_choice(source, key, value)
 
-    def _prompts(self, cell: Config, but: Collection[str]) -> None:
+    def _prompts(self, cell: Config, without: Collection[str]) -> None:
         """Whether the prompts leave room to answer, once for each model, data and sampling."""
         from qup.models.check import check_room
 
         rooms: list[tuple[Problems | Benchmark, Sampling, str, str]] = []
-        if cell.stream.name != BASE and not {"problems", "rollouts"} & set(but):
+        if cell.stream.name != BASE and not {"problems", "rollouts"} & set(without):
             rooms.append((cell.problems, cell.rollouts.sampling, "rollouts.sampling", "problems"))
-        if "evaluation" not in but:
+        if "evaluation" not in without:
             evaluation = cell.evaluation
             named = evaluation.benchmarks.items()
             rooms += [(data, evaluation.sampling, "evaluation.sampling", f"evaluation.benchmarks.{name}") for name, data in named]

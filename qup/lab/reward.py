@@ -28,8 +28,6 @@ POOL = 8
 
 @dataclass(frozen=True)
 class Labelled:
-    """A problem with a trace."""
-
     tokens: tuple[int, ...]
     right: bool
     style: str

@@ -76,5 +76,4 @@ def build() -> PreTrainedTokenizerFast:
 
 
 def save(directory: Path) -> None:
-    """Writes the tokenizer's files."""
     build().save_pretrained(directory)

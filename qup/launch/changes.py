@@ -23,11 +23,11 @@ def differences(a: Any, b: Any, at: str = "") -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
         found = []
         for name in sorted(a.keys() | b.keys()):
-            where = f"{at}.{name}" if at else name
+            path = f"{at}.{name}" if at else name
             if name not in a or name not in b:
-                found.append(f"{where}: {'not there' if name not in a else 'there'} → {'not there' if name not in b else 'there'}")
+                found.append(f"{path}: {'not there' if name not in a else 'there'} → {'not there' if name not in b else 'there'}")
             else:
-                found.extend(differences(a[name], b[name], where))
+                found.extend(differences(a[name], b[name], path))
         return found
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         return [line for i, (left, right) in enumerate(zip(a, b, strict=True)) for line in differences(left, right, f"{at}[{i}]")]

@@ -46,12 +46,6 @@ def validate_grid(cells: Sequence[Config], *, launcher: str = "local") -> None:
     refuse_faulty([Draft(cell) for cell in cells], launcher=launcher)
 
 
-def grid_faults(cells: Sequence[Config], *, launcher: str = "local") -> list[Fault]:
-    """What is wrong with the settings of all cells, each fault once, and with cells beside each other."""
-    judge = _Judge(launcher)
-    return [*counted([fault for cell in cells for fault in judge.faults(Draft(cell))], len(cells)), *_between(cells)]
-
-
 def refuse_faulty(drafts: Sequence[Draft], *, launcher: str = "local") -> None:
     """Raises ConfigError with all faults of all cells, each once with the number of cells that have it.
 

@@ -20,10 +20,11 @@ FILE_WIDTH = 200
 
 
 def make_console() -> Console:
-    """The console of this process; output to a file or pipe is not squeezed into 80 columns."""
+    """The console of this process: lines are left whole and plain; output to a file or pipe is not squeezed into 80 columns."""
     degrade()
     columns = os.environ.get("COLUMNS", "")
-    return Console() if sys.stdout.isatty() else Console(width=int(columns) if columns.strip("0").isdigit() else FILE_WIDTH)
+    width = None if sys.stdout.isatty() else int(columns) if columns.strip("0").isdigit() else FILE_WIDTH
+    return Console(width=width, highlight=False, soft_wrap=True)
 
 
 def in_ascii(console: Console) -> bool:
@@ -40,8 +41,8 @@ def degrade() -> None:
 
 def command(verb: str, study: str, shown: Path) -> str:
     """A qup command as it must be typed here to find a study that is presented in `shown`."""
-    where = "" if shown.absolute() == Path("multirun").absolute() else f"--dir {shlex.quote(os.path.relpath(shown))} "
-    return f"qup {where}{verb} {study}"
+    folder = "" if shown.absolute() == Path("multirun").absolute() else f"--dir {shlex.quote(os.path.relpath(shown))} "
+    return f"qup {folder}{verb} {study}"
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -59,14 +60,14 @@ def show_plan(plan: Plan, console: Console) -> None:
         f"{size(totals['disk_bytes'])} of disk",
         f"{totals['oracle_usd']:.2f} oracle dollars",
     ]
-    console.print(f"[bold]{escape(plan.study)}[/]  {', '.join(parts)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(plan.study)}[/]  {', '.join(parts)}")
     merged = [f"{', '.join(cell.merged)} = {cell.label}" for cell in plan.graph.cells if cell.merged]
     for line in merged[:10]:
-        console.print(f"merged, for they come to the same stages: {line}", highlight=False, soft_wrap=True)
+        console.print(f"merged, for they come to the same stages: {line}")
     if len(merged) > 10:
         console.print(f"… and {len(merged) - 10} more merged")
     for path in plan.store.set_aside:
-        console.print(f"[yellow]corrupt, set aside:[/] {escape(str(path))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]corrupt, set aside:[/] {escape(str(path))}")
     if plan.other_code:
         console.print(
             f"[yellow]{len(plan.other_code)} stored stages were made by other code of the same version[/] (study.other_code=warn)"

@@ -83,7 +83,6 @@ class Estimator:
         self._parameters: dict[tuple[str, str | None, str], float | None] = {}
 
     def cost(self, node: Node, resources: Resources) -> Cost:
-        """What running this node takes."""
         kind = KINDS[node.kind]
         units = float(kind.units(node, self._sizes))
         lab = _is_lab(node.view)

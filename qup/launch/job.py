@@ -84,7 +84,6 @@ class Job:
 
     @classmethod
     def load(cls, path: Path) -> Job:
-        """The job frozen at `path`."""
         content = json.loads(path.read_text(encoding="utf-8"))
         ref = Ref(*content["ref"])
         return cls(

@@ -39,7 +39,7 @@ class Outcome:
     """For each given cell its total, or "submitted", or None."""
 
 
-def launch(cells: Sequence[Config], where: str = "local", console: Console | None = None, *, checked: bool = False) -> Outcome:
+def launch(cells: Sequence[Config], launcher: str = "local", console: Console | None = None, *, checked: bool = False) -> Outcome:
     """Plans and runs (or submits) the grid. Raises QupError with one message for whatever the user can mend.
 
     `checked`: the cells come from `checked_grid`, and are not judged again.
@@ -48,64 +48,64 @@ def launch(cells: Sequence[Config], where: str = "local", console: Console | Non
 
     console = console or make_console()
     if not checked:
-        validate_grid(cells, launcher=where)
+        validate_grid(cells, launcher=launcher)
     first = cells[0]
     if first.study.rehearse and not first.study.dry_run:
         console.print(f"rehearsal on {first.study.rehearse} problems first")
         small = rehearsal(cells, first.study.rehearse)
-        rehearsed = launch(small, where, console)
+        rehearsed = launch(small, launcher, console)
         if rehearsed.status:
             raise QupError("the rehearsal failed, so the study was not started; mend it and launch again")
         for line in seen(study_dir_of(small[0])):
-            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+            console.print(f"  {escape(line)}")
     cells = [_absolute(cell) for cell in cells]
     first = cells[0]
     check_writable(Path(first.study.dir), "study.dir")
     folder = study_dir_of(first)
     if first.study.dry_run:
-        given, resolved, plan = _plan(cells, folder, where, console)
+        given, resolved, plan = _plan(cells, folder, launcher, console)
         if replaced := replaced_by(cells):
-            _look_at_replaced(replaced, console)
-        for fault in [*missing_keys(plan, where), *tokenizer_faults_of(plan)]:
-            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
-        if where == "slurm":
-            _look_at_slurm(plan, first, console)
+            _tell_of_replaced(replaced, console)
+        for fault in [*missing_keys(plan, launcher), *tokenizer_faults_of(plan)]:
+            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}")
+        if launcher == "slurm":
+            _tell_of_partitions(plan, first, console)
         path = write_dry(plan, given, resolved)
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        console.print(f"plan written to {shown}; nothing was run", soft_wrap=True, highlight=False)
+        console.print(f"plan written to {shown}; nothing was run")
         return Outcome(0, tuple(None for _ in cells))
     Store(first.store.dir).check_writable()
     with attending(folder, "launch") as own:
         with registering(folder, console.print):
             if replaced := replaced_by(cells):
                 refuse_alive(replaced, "can be replaced", own)
-            given, resolved, plan = _plan(cells, folder, where, console)
+            given, resolved, plan = _plan(cells, folder, launcher, console)
             check_budget(plan, first)
-            check_keys(plan, where)
+            check_keys(plan, launcher)
             check_tokenizers(plan)
             if replaced:
                 clear(folder, keep=(FILE,))
-                console.print(f"the {len(replaced.cells)} cells that were study {replaced.name} are replaced by this grid", highlight=False)
+                console.print(f"the {len(replaced.cells)} cells that were study {replaced.name} are replaced by this grid")
             write_study(plan, given, resolved)
         if lost(plan):
             plan = make_plan(resolved, folder)
             check_budget(plan, first)
         write_json(folder / "plan.json", plan.as_json(), compact=True)
-        if where == "slurm":
+        if launcher == "slurm":
             from qup.launch.slurm.launch import submit_study
 
             return Outcome(*submit_study(plan, resolved, console))
         return Outcome(*run_here(plan, resolved, console))
 
 
-def _look_at_replaced(replaced: Study, console: Console) -> None:
+def _tell_of_replaced(replaced: Study, console: Console) -> None:
     try:
         refuse_alive(replaced, "can be replaced")
     except QupError as error:
-        console.print(f"[yellow]a launch would be refused:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]a launch would be refused:[/] {escape(str(error))}")
 
 
-def _look_at_slurm(plan: Plan, first: Config, console: Console) -> None:
+def _tell_of_partitions(plan: Plan, first: Config, console: Console) -> None:
     """In a dry run: what the partitions can't give, where SLURM is here to be asked."""
     from qup.launch.slurm.commands import Slurm
     from qup.launch.slurm.site import check_site
@@ -116,9 +116,9 @@ def _look_at_slurm(plan: Plan, first: Config, console: Console) -> None:
         check_site(plan, first.cluster, slurm)
     except ConfigError as error:
         for fault in error.faults:
-            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]a launch would be refused:[/] {escape(str(fault))}")
     except QupError as error:
-        console.print(f"[yellow]partitions were not looked at:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]partitions were not looked at:[/] {escape(str(error))}")
 
 
 def _absolute(cell: Config) -> Config:
@@ -130,7 +130,7 @@ def _absolute(cell: Config) -> Config:
     )
 
 
-def _plan(cells: Sequence[Config], folder: Path, where: str, console: Console) -> tuple[list[Config], list[Config], Plan]:
+def _plan(cells: Sequence[Config], folder: Path, launcher: str, console: Console) -> tuple[list[Config], list[Config], Plan]:
     """(the study's cells as given, the same resolved, their plan), shown."""
     from qup.identity.resolve import resolve_grid
 
@@ -138,15 +138,11 @@ def _plan(cells: Sequence[Config], folder: Path, where: str, console: Console) -
     given = open_study(cells)
     found = resolve_grid(given, Path(first.store.dir), dry_run=first.study.dry_run)
     plan = make_plan(found.cells, folder)
-    plan.slots = (first.cluster.max_parallel or cores()) if where == "local" else None
+    plan.slots = (first.cluster.max_parallel or cores()) if launcher == "local" else None
     show_plan(plan, console)
     if found.unresolved:
         names = "\n".join(f"  {escape(line)}" for line in found.unresolved)
-        console.print(
-            f"[yellow]no files or folders here, and the hub can't be reached to learn which commits they are:[/]\n{names}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(f"[yellow]no files or folders here, and the hub can't be reached to learn which commits they are:[/]\n{names}")
     for note in found.notes:
-        console.print(f"[yellow]{escape(note)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]{escape(note)}[/]")
     return given, found.cells, plan

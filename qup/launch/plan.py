@@ -216,14 +216,14 @@ def plan_graph(graph: Graph, store: Store, first: Config, study_dir: Path) -> Pl
 
 def spent_usd(graph: Graph, store: Store, study: str) -> dict[Ref, float]:
     """Dollars of each stage that this study paid an Oracle for: what is stored, was set aside as corrupt, or is unfinished."""
-    from qup.oracle import read_spent
+    from qup.oracle import LEDGER, read_spent
 
     found: dict[Ref, float] = {}
     for ref in graph.nodes:
         if KINDS[ref.kind].asks is None:
             continue
         folders = [store.path(*ref), *store.corrupt.glob(f"{ref.kind}-{ref.key}-*")]
-        paid = sum(_paid(folder, study) for folder in folders) + read_spent(store.work(*ref) / "oracle").usd
+        paid = sum(_paid(folder, study) for folder in folders) + read_spent(store.work(*ref) / LEDGER).usd
         if paid:
             found[ref] = paid
     return found

@@ -74,7 +74,6 @@ def rank(files: Sequence[str], overrides: Sequence[str], store: Path, sample: in
     console.print(
         f"{len(teachers)} teachers, {len(problems)} problems that all of them have, student {cell.model.name}: "
         f"{', '.join(cell.measure)}" + (f"; rewards {', '.join(cell.reward)}" if cell.reward else ""),
-        highlight=False,
     )
     began = time.monotonic()
     scores = _scored(cell, {name: {problem: traces[problem] for problem in problems} for name, traces in teachers.items()}, problems)
@@ -84,11 +83,11 @@ def rank(files: Sequence[str], overrides: Sequence[str], store: Path, sample: in
     _show(every.arms, every.found, every.problems, records, console)
     lacking = [name for name in cell.measure if name not in {one.name for one in every.found}]
     for name in lacking:
-        console.print(f"{name}: some teacher has no number by it, so it ranks nobody", highlight=False)
+        console.print(f"{name}: some teacher has no number by it, so it ranks nobody")
     for one in every.found:
         if one.note:
-            console.print(f"{one.name}: {one.note}", highlight=False)
-    console.print(f"{time.monotonic() - began:.0f} s; nothing was trained", highlight=False)
+            console.print(f"{one.name}: {one.note}")
+    console.print(f"{time.monotonic() - began:.0f} s; nothing was trained")
     return 0
 
 
@@ -105,7 +104,9 @@ def _cell(files: Sequence[str], overrides: Sequence[str], store: Path) -> Config
         cell = replace(cell, reward={}, verdict=replace(cell.verdict, reward=None))
     if found := [fault for fault in faults(cell) if fault.key.split(".")[0] in READ]:
         raise ConfigError(found)
-    return resolve(replace(cell, problems=replace(cell.problems, decontaminate_against={})), store, but=("rollouts", "evaluation", "judge"))
+    return resolve(
+        replace(cell, problems=replace(cell.problems, decontaminate_against={})), store, without=("rollouts", "evaluation", "judge")
+    )
 
 
 def _teachers(cell: Config, sample: int) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
@@ -297,5 +298,4 @@ def _show(arms: Sequence[str], found: Sequence[Predictor], problems: int, record
         console.print(
             "No study in this store has three evaluated arms of a student, so no measure has a track record here: "
             "what ranks first is what the measure's authors would take, not what is known to teach best.",
-            highlight=False, soft_wrap=True,
         )  # fmt: skip

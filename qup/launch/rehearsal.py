@@ -53,10 +53,10 @@ def seen(folder: Path) -> list[str]:
 
 
 def _facts(artifact: Artifact) -> list[str]:
-    figure, look = _LOOKS.get(artifact.stage, ("", None))
-    if look is None or figure not in artifact.metrics:
+    figure, tell = _TOLD.get(artifact.stage, ("", None))
+    if tell is None or figure not in artifact.metrics:
         return []
-    told = list(look(artifact, artifact.metrics))
+    told = list(tell(artifact, artifact.metrics))
     if told and (gigabytes := artifact.manifest.get("max_rss_kb", 0) / 1e6):
         told.append(f"{gigabytes:.1f} GB of memory")
     return told
@@ -117,7 +117,7 @@ def _asked(artifact: Artifact, metrics: dict[str, Any]) -> Iterator[str]:
     yield f"{_share(metrics['n_problems_eligible'], n)} of problems usable"
 
 
-_LOOKS = {
+_TOLD = {
     "rollouts": ("n_samples", _rollouts),
     "verdicts": ("undecided", _verdicts),
     "candidates": ("attempts", _asked),

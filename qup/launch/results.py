@@ -46,7 +46,7 @@ def conclude(folder: Path, console: Console) -> dict[str, Any]:
     totals = finish(Study.load(folder), console)
     track_report(folder)
     if where := where_tracked(folder):
-        console.print(f"W&B     {where}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"W&B     {where}", markup=False)
     return totals
 
 
@@ -68,8 +68,8 @@ def finish(study: Study, console: Console, out: Path | None = None) -> dict[str,
         _remember(out, made_of, rows)
     show_cells(rows, console)
     for line in _said(out):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    console.print(f"cells   {out / 'cells.csv'}\nreport  {out / 'report.html'}", soft_wrap=True, highlight=False)
+        console.print(escape(line))
+    console.print(f"cells   {out / 'cells.csv'}\nreport  {out / 'report.html'}")
     return {row["cell"]: row.get("total") for row in rows if "cell" in row}
 
 

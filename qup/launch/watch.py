@@ -70,7 +70,7 @@ def watch(folder: Path, console: Console) -> int:
             if live is not None:
                 live.update(_screen(seen, console), refresh=True)
             elif (text := summary(seen)) != last:
-                console.print(text, highlight=False, soft_wrap=True)
+                console.print(text)
                 last = text
             if seen.ended() and not seen.slurm:
                 return 0 if seen.good() else 1

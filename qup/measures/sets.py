@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qup.measures.registry import Settings, find
+from qup.measures.registry import find
 from qup.measures.traces import Traces
 
 
@@ -27,8 +27,3 @@ def combine(columns_NC: np.ndarray, settings: Any, weight_BN: np.ndarray | None 
     module = find(settings.kind).module
     found = module.combined(means, settings) if hasattr(module, "combined") else means[:, 0]
     return float(found[0]) if weight_BN is None else found
-
-
-def set_value(traces: Traces, settings: Settings, weight_BN: np.ndarray | None = None) -> Any:
-    """The number of a set of traces by a measure that the token pass gives."""
-    return combine(columns(traces, settings), settings, weight_BN)

@@ -49,7 +49,6 @@ class Traces:
         return len(self.problem_N)
 
     def take(self, index: np.ndarray) -> Traces:
-        """Some of the traces."""
         return Traces(**{entry.name: getattr(self, entry.name)[index] for entry in fields(self)})
 
 

@@ -14,6 +14,7 @@ from qup.config.paths import is_commit
 from qup.config.paths import local as local_path
 from qup.config.schema import Model
 from qup.errors import InputError
+from qup.files import file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -191,7 +192,7 @@ def placed(model: Model, directory: Path | None = None) -> Whence:
     if place.gguf_file is None or not (Path(place.name) / place.gguf_file).is_file():
         return place
     file = Path(place.name) / place.gguf_file
-    cache = _cache() / f"{file.stem}-{_digest(file)[:16]}"
+    cache = _cache() / f"{file.stem}-{file_sha256(file)[:16]}"
     if not (cache / "config.json").exists():
         try:
             _dequantise(file, cache)
@@ -232,13 +233,6 @@ def _cache() -> Path:
     from huggingface_hub.constants import HF_HOME
 
     return Path(HF_HOME) / "qup" / "gguf"
-
-
-def _digest(file: Path) -> str:
-    import hashlib
-
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _line(error: BaseException) -> str:

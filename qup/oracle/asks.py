@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from qup.config.fingerprint import digest
 from qup.config.schema import Oracle
 
 OPENAI = "https://api.openai.com/v1"
@@ -60,8 +59,8 @@ def endpoint(base_url: str | None) -> str:
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
 
-def request(oracle: Oracle, where: dict[str, Any], ask: Ask) -> Request:
-    """The request for an Ask; `where` identifies who answers (the backend's identity).
+def request(oracle: Oracle, identity: dict[str, Any], ask: Ask) -> Request:
+    """The request for an Ask; `identity` tells who answers.
 
     The body carries what is sent. The seed moves on with the attempt, or a deterministic server would repeat itself.
     """
@@ -75,13 +74,7 @@ def request(oracle: Oracle, where: dict[str, Any], ask: Ask) -> Request:
     if oracle.seed is not None:
         body["seed"] = oracle.seed + ask.attempt
     body |= oracle.body | ask.body
-    return Request(digest({"where": where, "body": body, "attempt": ask.attempt}), ask, body)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return Request(digest({"where": identity, "body": body, "attempt": ask.attempt}), ask, body)
 
 
 def estimated_tokens(messages: list[dict[str, str]]) -> int:

@@ -21,7 +21,7 @@ from qup.oracle.served import ServedBackend
 class Backend(Protocol):
     """Sends one request at a time to whoever answers."""
 
-    where: str
+    service: str
     """For messages to people."""
     identity: dict[str, Any]
     """Part of every request's key: answers of one identity may stand in for each other."""
@@ -46,7 +46,7 @@ class LabBackend:
     def __init__(self, oracle: Oracle) -> None:
         from qup.lab import oracle as lab
 
-        self.where = "the lab's Oracle"
+        self.service = "the lab's Oracle"
         settings = _told(oracle.lab)
         self.identity = {"backend": "lab", "version": getattr(lab, "VERSION", 1), "lab": settings}
         self._answer = lab.LabOracle.answer

@@ -50,7 +50,7 @@ class Batches:
     ) -> None:
         self._oracle, self._store, self._ledger, self._budget = oracle, store, ledger, budget
         self._stopping, self._log, self._poll_s = stopping, log, poll_s
-        self._where = f"the endpoint {endpoint(oracle.base_url)}"
+        self._service = f"the endpoint {endpoint(oracle.base_url)}"
         self._states = BatchStates(folder, endpoint(oracle.base_url))
         self._failures: dict[str, int] = {}
         self._client: Any = None
@@ -138,7 +138,7 @@ class Batches:
         )
         state.batch_id = made.id
         self._states.save(state)
-        self._log.info("oracle: batch %s with %d requests is with %s", made.id, len(asked), self._where)
+        self._log.info("oracle: batch %s with %d requests is with %s", made.id, len(asked), self._service)
         return state
 
     def _collect(self, state: BatchState) -> None:
@@ -160,7 +160,7 @@ class Batches:
         if batch is not None and batch.status in ("failed", "cancelled"):
             reasons = "; ".join(str(error.message) for error in (batch.errors.data or [])) if batch.errors else ""
             advice = reasons or ("run again to send the rest anew" if batch.status == "cancelled" else "no reason given")
-            raise Hopeless(f"{self._where}: batch {batch.id} has {batch.status}: {advice} (oracle.model={self._oracle.model!r})")
+            raise Hopeless(f"{self._service}: batch {batch.id} has {batch.status}: {advice} (oracle.model={self._oracle.model!r})")
 
     def _rows(self, file_id: str) -> list[dict[str, Any]]:
         content = self._call(lambda client: client.files.content(file_id).text)
@@ -174,7 +174,9 @@ class Batches:
         try:
             status = int(response.get("status_code") or 500)
             if status != 200:
-                raise unusable(status, response.get("body") or {"error": row.get("error") or {}}, {}, self._oracle, self._where, self._key)
+                raise unusable(
+                    status, response.get("body") or {"error": row.get("error") or {}}, {}, self._oracle, self._service, self._key
+                )
             reply = read_completion(response["body"], [])
         except Rejected as error:
             if error.status != "filtered":
@@ -229,13 +231,13 @@ class Batches:
             try:
                 return what(self._client)
             except openai.OpenAIError as error:
-                meaning = translate(error, self._oracle, self._where, self._key)
+                meaning = translate(error, self._oracle, self._service, self._key)
             if not isinstance(meaning, Broken | Limited) or tried == most:
                 break
             self._sleep(meaning.retry_after or min(0.5 * 2.0**tried, 60.0))
         if isinstance(meaning, Hopeless):
             raise meaning
-        raise Hopeless(f"{self._where}: its batch API can't be used: {meaning}; choose oracle.mode=chat, or run again later")
+        raise Hopeless(f"{self._service}: its batch API can't be used: {meaning}; choose oracle.mode=chat, or run again later")
 
 
 def _tagged(client: Any, name: str) -> list[str]:

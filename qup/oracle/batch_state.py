@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qup.config.fingerprint import digest
 from qup.errors import StoreError
 from qup.files import write_json
-from qup.oracle.asks import Request, digest
+from qup.oracle.asks import Request
 
 
 @dataclass

@@ -21,7 +21,6 @@ class Budget:
         self._max_usd, self._ledger = max_usd, ledger
 
     def price(self, input_tokens: int, output_tokens: int, discount: float = 1.0) -> float:
-        """Dollars for an answer."""
         return discount * (input_tokens * self._input + output_tokens * self._output)
 
     def left(self) -> float:

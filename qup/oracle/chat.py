@@ -19,7 +19,7 @@ class ChatBackend:
     stored = True
 
     def __init__(self, oracle: Oracle, base_url: str | None, identity: dict[str, Any]) -> None:
-        self.where = f"the endpoint {endpoint(base_url)}"
+        self.service = f"the endpoint {endpoint(base_url)}"
         self.identity = identity
         self._oracle = oracle
         self._key = ""
@@ -48,7 +48,7 @@ class ChatBackend:
             async with asyncio.timeout(self._oracle.timeout_s):
                 text = await self._client.post("/chat/completions", cast_to=str, body=request.body)
         except (openai.OpenAIError, TimeoutError, UnicodeDecodeError) as error:
-            raise translate(error, self._oracle, self.where, self._key) from None
+            raise translate(error, self._oracle, self.service, self._key) from None
         return read_completion(text, request.body["messages"])
 
     async def close(self) -> None:

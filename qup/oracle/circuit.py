@@ -21,8 +21,8 @@ class Circuit:
     counts as down too.
     """
 
-    def __init__(self, where: str, probes: int, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._where, self._probes, self._patience_s, self._clock = where, max(1, probes), patience_s, clock
+    def __init__(self, service: str, probes: int, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._service, self._probes, self._patience_s, self._clock = service, max(1, probes), patience_s, clock
         self._failures = 0
         self._failed_probes = 0
         self._failing: set[str] = set()
@@ -66,7 +66,7 @@ class Circuit:
         seconds = self._clock() - self._limited_since
         if seconds > self._patience_s:
             raise Hopeless(
-                f"{self._where} has answered 429 to everything for {seconds:.0f} s: {error}; lower oracle.rpm and oracle.tpm, or run again later"
+                f"{self._service} has answered 429 to everything for {seconds:.0f} s: {error}; lower oracle.rpm and oracle.tpm, or run again later"
             )
 
     def alone(self) -> bool:
@@ -75,4 +75,4 @@ class Circuit:
 
     def opened(self, error: Broken) -> Hopeless:
         """What to raise once no more is sent."""
-        return Hopeless(f"{self._where} can't be used: {max(self._failures, 1)} requests in a row failed, the last with: {error}")
+        return Hopeless(f"{self._service} can't be used: {max(self._failures, 1)} requests in a row failed, the last with: {error}")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import queue
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from qup.config.fingerprint import digest
 from qup.config.schema import Oracle, Vllm
 from qup.errors import InputError, Interrupted
-from qup.oracle.asks import Answer, Ask, Request, digest, request
+from qup.oracle.asks import Answer, Ask, Request, request
 from qup.oracle.backends import Backend, make_backend
 from qup.oracle.bucket import SharedBucket
 from qup.oracle.budget import Budget
@@ -23,7 +23,10 @@ from qup.oracle.ledger import Ledger, Spent
 from qup.oracle.sender import Results, Sender
 from qup.oracle.store import AnswerStore, answer_row
 from qup.oracle.window import Window
+from qup.pipeline.context import Context
 
+LEDGER = "oracle"
+"""Folder of a stage's work that says what was spent."""
 _GRACE_S = 5.0
 _PATIENCE_S = 900.0
 _END = object()
@@ -35,7 +38,6 @@ def open_oracle(
     *,
     max_usd: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    progress: Callable[[float, float, str], None] = lambda done, total, unit: None,
     log: logging.Logger | None = None,
     ledger: Path | None = None,
     gpus: str = "0",
@@ -49,8 +51,20 @@ def open_oracle(
     `vllm` says.
     Raises InputError where the Oracle can't be asked at all.
     """
-    return OracleClient(
-        oracle, shared / "oracle", max_usd, stopping, progress, log or logging.getLogger("qup"), ledger, gpus, vllm or Vllm()
+    return OracleClient(oracle, shared / "oracle", max_usd, stopping, log or logging.getLogger("qup"), ledger, gpus, vllm or Vllm())
+
+
+def stage_oracle(oracle: Oracle, ctx: Context, max_usd: float | None, vllm: Vllm) -> OracleClient:
+    """A stage's client; what it spends is written down in the stage's work."""
+    return open_oracle(
+        oracle,
+        ctx.shared,
+        max_usd=max_usd,
+        stopping=ctx.stopping,
+        log=ctx.log,
+        ledger=ctx.work / LEDGER,
+        gpus=ctx.resources.gpus,
+        vllm=vllm,
     )
 
 
@@ -67,13 +81,12 @@ class OracleClient:
         folder: Path,
         max_usd: float | None,
         stopping: Callable[[], bool],
-        progress: Callable[[float, float, str], None],
         log: logging.Logger,
         ledger: Path | None,
         gpus: str,
         vllm: Vllm,
     ) -> None:
-        self._oracle, self._folder, self._stopping, self._progress, self._log = oracle, folder, stopping, progress, log
+        self._oracle, self._folder, self._stopping, self._log = oracle, folder, stopping, log
         if oracle.mode == "batch" and oracle.backend != "openai":
             raise InputError(f"oracle.mode=batch: needs oracle.backend=openai, and is {oracle.backend!r}; choose mode=chat")
         self._backend: Backend = make_backend(oracle, vllm, ledger or folder, gpus, stopping, self._log)
@@ -81,7 +94,6 @@ class OracleClient:
         self._ledger = Ledger(ledger)
         self._budget = Budget(oracle, max_usd, self._ledger)
         self._sender: Sender | None = None
-        self._told = 0.0
 
     @property
     def batched(self) -> bool:
@@ -130,7 +142,6 @@ class OracleClient:
         results: Results = queue.SimpleQueue()
         waiting: dict[str, list[Ask]] = defaultdict(list)
         room = 4 * self._oracle.concurrency
-        taken = done = 0
         exhausted = False
         try:
             while True:
@@ -143,12 +154,9 @@ class OracleClient:
                     if ask is None:
                         break
                     assert isinstance(ask, Ask)
-                    taken += 1
                     asked = self._request(ask)
                     known = None if asked.key in waiting else self._known(asked)
                     if known is not None:
-                        done += 1
-                        self._tell(done, taken)
                         yield ask, known
                         continue
                     waiting[asked.key].append(ask)
@@ -163,8 +171,6 @@ class OracleClient:
                 if isinstance(answer, BaseException):
                     raise answer
                 for index, ask in enumerate(waiting.pop(asked.key)):
-                    done += 1
-                    self._tell(done, taken)
                     yield ask, answer if index == 0 else _again(answer)
         finally:
             if waiting and self._sender is not None:
@@ -198,14 +204,14 @@ class OracleClient:
         """The sender, started with the first question that isn't stored."""
         if self._sender is None:
             self._backend.prepare()
-            oracle, where = self._oracle, self._backend.where
+            oracle, service = self._oracle, self._backend.service
             self._sender = Sender(
                 self._backend,
                 keep=self._keep,
                 ledger=self._ledger,
                 budget=self._budget,
                 window=Window(oracle.concurrency),
-                circuit=Circuit(where, oracle.max_retries, _PATIENCE_S),
+                circuit=Circuit(service, oracle.max_retries, _PATIENCE_S),
                 requests=self._bucket("requests", oracle.rpm),
                 tokens=self._bucket("tokens", oracle.tpm),
                 max_retries=oracle.max_retries,
@@ -218,12 +224,6 @@ class OracleClient:
             return None
         name = digest([self._backend.identity, self._oracle.model, unit])[:16]
         return SharedBucket(self._folder / "pace" / f"{name}.{unit}", per_minute)
-
-    def _tell(self, done: int, taken: int) -> None:
-        now = time.monotonic()
-        if now - self._told >= 0.5:
-            self._told = now
-            self._progress(done, taken, "requests")
 
 
 def _row(model: str, asked: Request, reply: Reply, usd: float) -> dict[str, Any]:

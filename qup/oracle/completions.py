@@ -57,7 +57,7 @@ def read_completion(raw: str | dict[str, Any], messages: list[dict[str, str]]) -
     return Reply(text or "", "length" if reason in ("length", "max_tokens") else "stop", input_tokens, output_tokens, counted)
 
 
-def unusable(status: int, body: object, headers: Any, oracle: Oracle, where: str, key: str) -> Exception:
+def unusable(status: int, body: object, headers: Any, oracle: Oracle, service: str, key: str) -> Exception:
     """What a response with an error status means: Hopeless, Limited, Broken or Rejected."""
     error = body.get("error", body) if isinstance(body, dict) else body
     code = str((error.get("code") or error.get("type") or "") if isinstance(error, dict) else "")
@@ -65,11 +65,11 @@ def unusable(status: int, body: object, headers: Any, oracle: Oracle, where: str
     message = secret_free(f"{status} {text}".strip(), key)
     if status == 401 or (status == 403 and code not in _FILTERED):
         given = f"the key in ${oracle.api_key_env}" if key else f"the request, and ${oracle.api_key_env} holds no key"
-        return Hopeless(f"{where} refused {given}: {message}")
+        return Hopeless(f"{service} refused {given}: {message}")
     if status == 402 or (status in (400, 403, 429) and code in _QUOTA):
-        return Hopeless(f"{where}: the quota is exhausted: {message}; raise it there and run again, answers are kept")
+        return Hopeless(f"{service}: the quota is exhausted: {message}; raise it there and run again, answers are kept")
     if status == 404 or code == "model_not_found" or (status in (400, 422) and _UNKNOWN_MODEL.search(text)):
-        return Hopeless(f"{where} knows no model oracle.model={oracle.model!r}, or oracle.base_url is not its address: {message}")
+        return Hopeless(f"{service} knows no model oracle.model={oracle.model!r}, or oracle.base_url is not its address: {message}")
     if status == 429:
         return Limited(message, retry_after(headers))
     if code in _FILTERED:
@@ -79,13 +79,13 @@ def unusable(status: int, body: object, headers: Any, oracle: Oracle, where: str
     return Rejected("too_long" if _TOO_LONG.search(text) else str(status), message)
 
 
-def translate(error: Exception, oracle: Oracle, where: str, key: str) -> Exception:
+def translate(error: Exception, oracle: Oracle, service: str, key: str) -> Exception:
     """What an exception of the openai library means."""
     import openai
 
     if isinstance(error, openai.APIStatusError):
         return unusable(
-            error.status_code, error.body if error.body is not None else error.message, error.response.headers, oracle, where, key
+            error.status_code, error.body if error.body is not None else error.message, error.response.headers, oracle, service, key
         )
     if isinstance(error, openai.APITimeoutError | TimeoutError):
         if _cause(error, ("ConnectTimeout", "PoolTimeout")):

@@ -27,7 +27,6 @@ class OffsetIndex:
         return len(self._sorted) + self._count
 
     def add(self, key: int, segment: int, offset: int, length: int) -> None:
-        """Notes one line."""
         self._recent.setdefault(key, []).append((segment, offset, length))
         self._count += 1
         if self._count >= _RECENT:

@@ -50,7 +50,6 @@ class Spent:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For manifests."""
         return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "status": dict(sorted(self.status.items()))}
 
     def note(self, kind: str, *rest: str) -> None:
@@ -115,7 +114,6 @@ class Ledger:
         return sum((spent for spent, _ in self._others.values()), self.own)
 
     def close(self) -> None:
-        """Closes our file."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1

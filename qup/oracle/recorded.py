@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qup.config.fingerprint import digest
 from qup.config.schema import Oracle
 from qup.errors import Fault, InputError
-from qup.oracle.asks import Request, digest
+from qup.oracle.asks import Request
 from qup.oracle.completions import Reply
 from qup.oracle.faults import Hopeless
 
@@ -26,7 +27,7 @@ class RecordedBackend:
 
     def __init__(self, oracle: Oracle) -> None:
         self._path = Path(oracle.path)
-        self.where = f"the recording oracle.path={oracle.path}"
+        self.service = f"the recording oracle.path={oracle.path}"
         self.identity = {"backend": "recorded"}
         self._places: dict[bytes, tuple[int, int, int]] = {}
         self._files = sorted(self._path.glob("*.jsonl")) if self._path.is_dir() else [self._path]
@@ -52,7 +53,7 @@ class RecordedBackend:
                 row = self._read(*place)
                 return Reply(row["answer"], row.get("finish", "stop"), row.get("input_tokens", 0), row.get("output_tokens", 0))
         raise Hopeless(
-            f"{self.where} holds no answer for task {ask.task!r}, id {ask.id!r}, attempt {ask.attempt}, key {request.key}. Record it: run once with a live Oracle "
+            f"{self.service} holds no answer for task {ask.task!r}, id {ask.id!r}, attempt {ask.attempt}, key {request.key}. Record it: run once with a live Oracle "
             f'and point oracle.path at that store\'s oracle/answers folder, or add a line {{"key": "{request.key}", "answer": "..."}}'
         )
 

@@ -214,7 +214,7 @@ class Sender:
             return await self._kept(request, Reply("", "refused", 0, 0), None)
         if error.status != "too_long" and not self._circuit.proven:
             raise Hopeless(
-                f"{self._backend.where} rejects the requests as they are: {error}; check oracle.body, oracle.temperature and oracle.max_tokens"
+                f"{self._backend.service} rejects the requests as they are: {error}; check oracle.body, oracle.temperature and oracle.max_tokens"
             )
         self._log.warning("oracle: request %s (%s) rejected: %s", request.ask.id, request.ask.task, error)
         return _nothing(request)
@@ -223,7 +223,7 @@ class Sender:
         """Stores a reply together with whatever else waits, and only then hands it on."""
         usd = self._budget.price(reply.input_tokens, reply.output_tokens) if self._backend.stored else 0.0
         if not reply.counted and self._mean_output == 0.0:
-            self._log.warning("oracle: %s reports no usage; tokens and dollars are guessed from the texts' lengths", self._backend.where)
+            self._log.warning("oracle: %s reports no usage; tokens and dollars are guessed from the texts' lengths", self._backend.service)
         self._mean_output += 0.05 * (reply.output_tokens - self._mean_output) if self._mean_output else reply.output_tokens
         done = self._loop.create_future()
         self._unsaved.append((request, reply, usd, done))

@@ -42,7 +42,7 @@ class ServedBackend(ChatBackend):
         self._clamped = 0
         self._mending = asyncio.Lock()
         if oracle.base_url is None:
-            self.where = f"vLLM serving {oracle.path or oracle.model}"
+            self.service = f"vLLM serving {oracle.path or oracle.model}"
 
     def prepare(self) -> None:
         if self._oracle.base_url is None:

@@ -117,7 +117,6 @@ class AnswerStore:
                 self._abandon()
 
     def close(self) -> None:
-        """Closes the files."""
         with self._lock:
             self._abandon()
             for handle in self._handles.values():

@@ -230,7 +230,6 @@ def _reward(graph: Graph, arm: _Arm, name: str, traces: Ref, label: str, hints: 
 
 
 def _stream(graph: Graph, arm: _Arm, aligned: Ref, scored: dict[tuple[str, Ref], Ref]) -> dict[str, Any]:
-    """The stream and its scores."""
     cell, pools = arm.cell, arm.pools
     assert pools is not None and arm.rollouts is not None and arm.solvable is not None
     selection = relevant_selection(cell.selection)

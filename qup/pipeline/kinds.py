@@ -56,8 +56,6 @@ def _rows(node: Node, sizes: Sizes) -> float:
 
 @dataclass(frozen=True)
 class Kind:
-    """A stage kind."""
-
     name: str
     view: type
     resources: str

@@ -29,7 +29,6 @@ class TraceSet:
 
     artifact: Artifact
     table: str
-    candidate_column: str
     keys: pa.Table
     """Schema KEYS, N rows."""
     row_N: np.ndarray
@@ -66,11 +65,11 @@ def open_traces(inputs: Mapping[str, Artifact]) -> TraceSet:
         return _kept(inputs)
     if traces.has("stream.parquet"):
         keys = traces.table("stream", KEYS.names).cast(KEYS)
-        return TraceSet(traces, "stream", "candidate", keys, np.arange(keys.num_rows), None)
+        return TraceSet(traces, "stream", keys, np.arange(keys.num_rows), None)
     table = traces.table("candidates", ["problem_id", "candidate", "eligible"])
     row_N = np.flatnonzero(np.asarray(table["eligible"]))
     keys = _keys(table["problem_id"], table["candidate"], row_N)
-    return TraceSet(traces, "candidates", "candidate", keys, row_N, _questions(inputs))
+    return TraceSet(traces, "candidates", keys, row_N, _questions(inputs))
 
 
 def _kept(inputs: Mapping[str, Artifact]) -> TraceSet:
@@ -80,7 +79,7 @@ def _kept(inputs: Mapping[str, Artifact]) -> TraceSet:
     kept = np.asarray(solvable["kept"])
     row_N = np.flatnonzero((owner >= 0) & (np.asarray(rollouts["sample"]) == kept[np.maximum(owner, 0)])) if len(kept) else np.zeros(0, int)
     keys = _keys(rollouts["problem_id"], rollouts["sample"], row_N)
-    return TraceSet(inputs["rollouts"], "rollouts", "sample", keys, row_N, _questions(inputs))
+    return TraceSet(inputs["rollouts"], "rollouts", keys, row_N, _questions(inputs))
 
 
 def _keys(ids: pa.ChunkedArray, candidates: pa.ChunkedArray, row_N: np.ndarray) -> pa.Table:
@@ -126,9 +125,15 @@ class Plan:
     def shards(self) -> int:
         return -(-len(self.todo) // self.shard_size)
 
-    def positions(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """Positions of each of those shards."""
-        return [self.todo[index * self.shard_size : (index + 1) * self.shard_size] for index in indices]
+    def read(self, ctx: Context, indices: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+        """Those shards in order, each with its traces as `TraceSet.read` gives them; progress is told before each and after the last."""
+        indices, size = sorted(indices), self.shard_size
+        tables = self.traces.read([self.todo[index * size : (index + 1) * size] for index in indices])
+        for index, table in zip(indices, tables, strict=True):
+            ctx.check()
+            ctx.progress(index * size, len(self.todo), "traces")
+            yield index, table
+            ctx.progress(index * size + table.num_rows, len(self.todo), "traces")
 
 
 def make_plan(

@@ -19,16 +19,13 @@ from qup.config.views import CandidatesView
 from qup.errors import InputError
 from qup.pipeline.context import Context
 from qup.records import CANDIDATES
-from qup.store import Artifact
+from qup.store import Artifact, model_of
 from qup.store.rows import TableWriter, create_once
 
 if TYPE_CHECKING:
     from qup.candidates.asked import Asker, Job
     from qup.config.schema import Sampling
-    from qup.oracle import OracleClient
 
-LEDGER = "oracle"
-"""Folder of the stage's work that says what was spent."""
 LOCAL_SHARD = 4096
 """Problems a shard where no Oracle is asked."""
 
@@ -65,7 +62,7 @@ def merge(view: CandidatesView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     solvable = len(inputs["solvable"].table("solvable", ["problem_id"]))
     metrics = tally.metrics() | {"n_solvable": solvable, "round": view.round}
     if asks_oracle(view):
-        from qup.oracle import read_spent
+        from qup.oracle import LEDGER, read_spent
         from qup.serving.facts import noted
         from qup.text.prompts import oracle_prompts
 
@@ -143,12 +140,12 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
     from qup.answers.verifier import Verifier
     from qup.candidates.asked import Asker
     from qup.models import load_tokenizer
+    from qup.oracle import stage_oracle
     from qup.text.prompts import oracle_prompts
 
     prompt = oracle_prompts(view.oracle)[_task(view)]
-    student = inputs.get("student")
-    tokenizer = load_tokenizer(view.model, student.directory("model") if student else None)
-    client = _client(view, ctx)
+    tokenizer = load_tokenizer(view.model, model_of(inputs))
+    client = stage_oracle(view.oracle, ctx, view.max_usd, view.vllm)
     retries = 0 if view.round else view.refinement.retries
     with client, Verifier(view.timeout_s) as verifier:
         encode = partial(tokenizer.encode, add_special_tokens=False)
@@ -164,37 +161,22 @@ def _asked(view: CandidatesView, inputs: Inputs, ctx: Context, problems: Problem
             yield Part(part.table, part.counts | {"without_input": float(without)})
 
 
-def _client(view: CandidatesView, ctx: Context) -> OracleClient:
-    """The Oracle's client, to be used as a context."""
-    from qup.oracle import open_oracle
-
-    return open_oracle(
-        view.oracle,
-        ctx.shared,
-        max_usd=view.max_usd,
-        stopping=ctx.stopping,
-        log=ctx.log,
-        ledger=ctx.work / LEDGER,
-        gpus=ctx.resources.gpus,
-        vllm=view.vllm,
-    )
-
-
 def _cooperative(
     view: CandidatesView, drawn: Sampling, inputs: Inputs, ctx: Context, problems: ProblemSet, bounds: list[tuple[int, int]]
 ) -> Iterator[Part]:
     from qup.answers.verifier import Verifier
     from qup.candidates.cooperative import Draft, Pair
     from qup.generation import Student, open_backend
+    from qup.oracle import stage_oracle
     from qup.text.prompts import oracle_prompts
     from qup.text.turns import open_boundary
 
-    lab = inputs.get("student")
-    student = Student.open(view.model, lab.directory("model") if lab else None)
+    student = Student.open(view.model, model_of(inputs))
     ids, questions, golds = problems.ids.to_pylist(), problems.questions.to_pylist(), problems.answers.to_pylist()
     sampling = replace(drawn, n=1, min_new_tokens=1)
     prompt, boundary = oracle_prompts(view.oracle)["cooperate"], open_boundary(view.source.boundary, view.source.boundary_content)
-    with _client(view, ctx) as client, Verifier(view.timeout_s) as verifier, open_backend(student, sampling, ctx, view.vllm) as backend:
+    oracle = stage_oracle(view.oracle, ctx, view.max_usd, view.vllm)
+    with oracle as client, Verifier(view.timeout_s) as verifier, open_backend(student, sampling, ctx, view.vllm) as backend:
         pair = Pair(
             student, backend, sampling, client, prompt, view.teacher, boundary, verifier, view.extraction,
             view.refinement.retries, view.source.span_tokens, ctx.check,

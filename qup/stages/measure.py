@@ -17,7 +17,7 @@ from qup.pipeline.context import Context
 from qup.records import MEASURED
 from qup.scoring.nll import Encoded
 from qup.scoring.traces import Plan, make_plan, merged, refuse_infinite
-from qup.store import Artifact
+from qup.store import Artifact, model_of
 from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
@@ -36,18 +36,11 @@ def shard(view: MeasureView, inputs: Inputs, ctx: Context, indices: Sequence[int
 
     planned = _plan(view, inputs, ctx)
     torch.set_num_threads(view.model.threads)
-    directory = inputs["student"].directory("model") if "student" in inputs else None
+    directory = model_of(inputs)
     tokenizer = load_tokenizer(view.model, directory)
     stop_id = train_stop_id(tokenizer, view.model.template)
-    values = (
-        _windows(view, load_model(view.model, directory))
-        if view.measure.kind == "lalp"
-        else _gradients(view, load_model(view.model, directory))
-    )
-    indices = sorted(indices)
-    ctx.progress(int(np.searchsorted(planned.todo, planned.positions(indices)[0][0])), len(planned.todo), "traces")
-    for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
-        ctx.check()
+    values = (_windows if view.measure.kind == "lalp" else _gradients)(view, load_model(view.model, directory))
+    for index, table in planned.read(ctx, indices):
         questions, texts = table["question"].to_pylist(), table["text"].to_pylist()
         prompts = {question: tuple(encode_prompt(tokenizer, view.model.template, question)) for question in set(questions)}
         encoded = [
@@ -62,7 +55,6 @@ def shard(view: MeasureView, inputs: Inputs, ctx: Context, indices: Sequence[int
         ctx.save_shard(
             index, pa.table({**columns, "value": value, "gradient": pa.array(gradient, MEASURED.field("gradient").type)}).cast(MEASURED)
         )
-        ctx.progress(int(np.searchsorted(planned.todo, planned.positions([index])[0][-1])) + 1, len(planned.todo), "traces")
 
 
 def merge(view: MeasureView, inputs: Inputs, ctx: Context) -> dict[str, Any]:

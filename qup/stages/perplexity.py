@@ -16,7 +16,7 @@ from qup.pipeline.context import Context
 from qup.records import STATISTICS, TOTALS, TRACES
 from qup.scoring.summary import Summary, totals
 from qup.scoring.traces import Plan, make_plan, merged, refuse_infinite
-from qup.store import Artifact, save_table
+from qup.store import Artifact, model_of, save_table
 from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
@@ -39,14 +39,11 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
     settings = view.perplexity
     tokenizer = _tokenizer(view, inputs)
     stop_id = train_stop_id(tokenizer, view.model.template)
-    model = load_model(view.model, _directory(inputs))
+    model = load_model(view.model, model_of(inputs))
     scorer = NllScorer(
         model, batch_tokens=settings.batch_tokens, rank_cap=settings.rank_cap, top=settings.brier_top, activation=settings.activation
     )
-    indices = sorted(indices)
-    ctx.progress(int(planned.positions(indices)[0][0]), len(planned.traces), "traces")
-    for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
-        ctx.check()
+    for index, table in planned.read(ctx, indices):
         prompts = {}
         for question in pc.unique(table["question"]).to_pylist():
             ids = tuple(encode_prompt(tokenizer, view.model.template, question))
@@ -73,7 +70,6 @@ def shard(view: PerplexityView, inputs: Inputs, ctx: Context, indices: Sequence[
             columns[steps] = [first_tokens(text, end_T, steps) for text, end_T in zip(texts, ends, strict=True)]
         schema = pa.unify_schemas([TRACES, STATISTICS])
         ctx.save_shard(index, pa.table([_column(columns[field.name], field.type) for field in schema], schema=schema))
-        ctx.progress(int(planned.positions([index])[0][-1]) + 1, len(planned.traces), "traces")
 
 
 def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
@@ -87,7 +83,7 @@ def merge(view: PerplexityView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     def decode(token: int) -> str:
         return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    config, _ = load_configs(view.model, _directory(inputs))
+    config, _ = load_configs(view.model, model_of(inputs))
     summary = Summary(view.perplexity.truncate_at, context_length(view.model, config))
     with (
         TableWriter(ctx.out, "traces", TRACES) as traces,
@@ -111,14 +107,10 @@ def _plan(view: PerplexityView, inputs: Inputs, ctx: Context) -> Plan:
     return make_plan(inputs, ctx, "traces", view.perplexity.shard_size)
 
 
-def _directory(inputs: Inputs) -> Any:
-    return inputs["student"].directory("model") if "student" in inputs else None
-
-
 def _tokenizer(view: PerplexityView, inputs: Inputs) -> Any:
     from qup.models import load_tokenizer
 
-    return load_tokenizer(view.model, _directory(inputs))
+    return load_tokenizer(view.model, model_of(inputs))
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -8,14 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from qup.candidates.judging import RETRIES, Judged, billed, judged, open_judge, read_ranking, stream_texts
+from qup.candidates.judging import Judged, asked, judged, read_ranking, stream_texts
 from qup.config.views import RankingView
 from qup.draws import uniform
 from qup.errors import InputError
-from qup.oracle import Answer, Ask, retrying
+from qup.oracle import Ask
 from qup.pipeline.context import Context
 from qup.records import RANKING
-from qup.serving.facts import noted
 from qup.store import Artifact, save_table
 from qup.text.prompts import Prompt, fill, oracle_prompts
 
@@ -32,33 +31,15 @@ def run(view: RankingView, inputs: Mapping[str, Artifact], ctx: Context) -> dict
     problems = judged(inputs, view.retention.sample, view.seed)
     texts = {arm: stream_texts(inputs[f"stream.{arm}"], problems.ids) for arm in view.arms}
     labels = string.ascii_uppercase[: len(view.arms)]
+    asks = _asks(prompt, problems, texts, view.seed)
+    orders, took = asked(view, ctx, prompt, problems, asks, lambda text: read_ranking(text, labels))
     ranks: dict[str, dict[str, int]] = {}
-    answers: list[Answer] = []
-    oracle = open_judge(view, ctx)
-    with oracle as client:
-        asks = _asks(prompt, problems, texts, view.seed)
-        for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _ordered(answer, labels) is not None, RETRIES), 1):
-            answers += tries
-            order = _ordered(tries[-1], labels)
-            if order is not None:
-                shown = dict(zip(labels, shuffled(view.arms, ask.id, view.seed), strict=True))
-                ranks[ask.id] = {shown[label]: rank for rank, label in enumerate(order, 1)}
-            ctx.progress(done, len(problems.ids), "problems")
-        spent = client.spent.as_dict()
+    for id, order in orders.items():
+        shown = dict(zip(labels, shuffled(view.arms, id, view.seed), strict=True))
+        ranks[id] = {shown[label]: rank for rank, label in enumerate(order, 1)}
     rows = [(id, arm, ranks[id][arm]) for id in problems.ids if id in ranks for arm in view.arms]
-    columns = zip(*rows, strict=True) if rows else ((), (), ())
-    save_table(
-        ctx.out, "ranking", pa.table([pa.array(column, field.type) for column, field in zip(columns, RANKING, strict=True)], schema=RANKING)
-    )
-    return {
-        "mean_rank": {arm: sum(rank[arm] for rank in ranks.values()) / len(ranks) if ranks else None for arm in view.arms},
-        "n": len(ranks),
-        "n_failed": len(problems.ids) - len(ranks),
-        **billed(answers),
-        "prompts": {TASK: prompt.digest},
-        "spent": spent,
-        **noted(ctx.work / "oracle"),
-    }
+    save_table(ctx.out, "ranking", pa.Table.from_pylist([dict(zip(RANKING.names, row, strict=True)) for row in rows], schema=RANKING))
+    return {"mean_rank": {arm: sum(rank[arm] for rank in ranks.values()) / len(ranks) if ranks else None for arm in view.arms}, **took}
 
 
 def shuffled(arms: tuple[str, ...], problem_id: str, seed: int) -> list[str]:
@@ -71,7 +52,3 @@ def _asks(prompt: Prompt, problems: Judged, texts: dict[str, list[str]], seed: i
         shown = [texts[arm][p] for arm in shuffled(tuple(texts), id, seed)]
         labelled = list(zip(string.ascii_uppercase, shown, strict=False))
         yield Ask(id, TASK, fill(prompt, problem=problems.questions[p], reference=problems.natives[p], solutions=labelled))
-
-
-def _ordered(answer: Answer, labels: str) -> list[str] | None:
-    return read_ranking(answer.text, labels) if answer.finish == "stop" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from qup.config.views import ResponsesView
 from qup.data.benchmarks import Item, items
 from qup.pipeline.context import Context
 from qup.records import RESPONSES
-from qup.store import Artifact
+from qup.store import Artifact, model_of
 from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
@@ -28,28 +29,15 @@ def plan(view: ResponsesView, inputs: Inputs, ctx: Context) -> int:
 def shard(view: ResponsesView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
     """Draws some shards. Raises InputError where prompts do not fit the context, before anything is drawn."""
     from qup.generation import Student, open_backend
-    from qup.generation.responses import Problem, respond, with_facts
+    from qup.generation.responses import Problem, draw_shards
 
-    sampling, size = view.evaluation.sampling, view.evaluation.sampling.shard
-    everything = items(view.evaluation)
-    problems = [Problem(f"{item.benchmark}/{item.problem_id}", item.question) for item in everything]
+    sampling = view.evaluation.sampling
+    asked = {f"{item.benchmark}/{item.problem_id}": item for item in items(view.evaluation)}
+    problems = [Problem(name, item.question) for name, item in asked.items()]
     student = Student.open(view.model, weights(view, inputs))
     student.check_prompts([problem.name for problem in problems], [problem.question for problem in problems], sampling.min_new_tokens)
-    finished = sum(len(problems[index * size : (index + 1) * size]) for index in range(-(-len(problems) // size)) if ctx.has_shard(index))
     with open_backend(student, sampling, ctx, view.vllm) as backend:
-        for index in sorted(indices):
-            ctx.check()
-            part = slice(index * size, (index + 1) * size)
-            before = finished
-            answered = respond(
-                backend,
-                student,
-                sampling,
-                problems[part],
-                lambda done, before=before: ctx.progress(before + done, len(problems), "problems"),  # type: ignore[misc]
-            )
-            ctx.save_shard(index, with_facts(_rows(everything[part], answered.responses_PS), answered.facts))
-            finished += len(problems[part])
+        draw_shards(backend, student, sampling, ctx, indices, problems, partial(_rows, asked))
 
 
 def merge(view: ResponsesView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
@@ -72,15 +60,15 @@ def weights(view: ResponsesView, inputs: Inputs) -> Path | None:
     """The evaluated weights: of the training (at its end, or as kept after a share), of the lab's student, or None: by path."""
     if "train" in inputs:
         return inputs["train"].directory("model" if view.at == 1 else f"model-{view.at:g}")
-    return inputs["student"].directory("model") if "student" in inputs else None
+    return model_of(inputs)
 
 
-def _rows(problems: Sequence[Item], responses_PS: Sequence[Sequence[Any]]) -> pa.Table:
+def _rows(asked: Mapping[str, Item], problems: Sequence[Any], responses_PS: Sequence[Sequence[Any]]) -> pa.Table:
     rows = [
         {
-            "benchmark": problem.benchmark,
-            "problem_id": problem.problem_id,
-            "dev": problem.dev,
+            "benchmark": asked[problem.name].benchmark,
+            "problem_id": asked[problem.name].problem_id,
+            "dev": asked[problem.name].dev,
             "sample": number,
             "text": response.text,
             "n_tokens": len(response.sample.token_ids),
@@ -89,4 +77,4 @@ def _rows(problems: Sequence[Item], responses_PS: Sequence[Sequence[Any]]) -> pa
         for problem, responses in zip(problems, responses_PS, strict=True)
         for number, response in enumerate(responses)
     ]
-    return pa.table({field.name: pa.array([row[field.name] for row in rows], field.type) for field in RESPONSES}, schema=RESPONSES)
+    return pa.Table.from_pylist(rows, schema=RESPONSES)

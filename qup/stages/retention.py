@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qup.candidates.judging import ASPECTS, OVERALL, RETRIES, Judged, billed, judged, open_judge, read_ratings, stream_texts
+from qup.candidates.judging import ASPECTS, OVERALL, Judged, asked, judged, read_ratings, stream_texts
 from qup.config.views import RetentionView
 from qup.draws import uniform
-from qup.oracle import Answer, Ask, retrying
+from qup.oracle import Ask
 from qup.pipeline.context import Context
 from qup.records import RETENTION
-from qup.serving.facts import noted
 from qup.store import Artifact, save_table
 from qup.text.prompts import Prompt, fill, oracle_prompts
 
@@ -27,35 +26,12 @@ def run(view: RetentionView, inputs: Mapping[str, Artifact], ctx: Context) -> di
     prompt = oracle_prompts(view.judge)[TASKS[view.retention.rating]]
     pairs = judged(inputs, view.retention.sample, view.seed)
     texts = stream_texts(inputs["stream"], pairs.ids)
-    given: dict[str, dict[str, float]] = {}
-    answers: list[Answer] = []
-    oracle = open_judge(view, ctx)
-    asks = _asks(prompt, pairs, texts, view.seed)
-    with oracle as client:
-        for done, (ask, tries) in enumerate(retrying(client, asks, lambda _, answer: _rated(answer) is not None, RETRIES), 1):
-            answers += tries
-            ratings = _rated(tries[-1])
-            if ratings is not None:
-                given[ask.id] = ratings
-            ctx.progress(done, len(pairs.ids), "problems")
-        spent = client.spent.as_dict()
+    given, took = asked(view, ctx, prompt, pairs, _asks(prompt, pairs, texts, view.seed), read_ratings)
     columns = {name: [given.get(id, {}).get(name, float("nan")) for id in pairs.ids] for name in (OVERALL, *ASPECTS)}
     columns["rating"] = columns.pop(OVERALL)
-    table = pa.table(
-        [pa.array(pairs.ids if field.name == "problem_id" else columns[field.name], field.type) for field in RETENTION], schema=RETENTION
-    )
-    save_table(ctx.out, "retention", table)
+    save_table(ctx.out, "retention", pa.Table.from_pydict({"problem_id": pairs.ids, **columns}, schema=RETENTION))
     means = {name: float(np.nanmean(columns[name])) if given else None for name in ("rating", *ASPECTS)}
-    return {
-        "retention": means.pop("rating"),
-        **means,
-        "n": len(given),
-        "n_failed": len(pairs.ids) - len(given),
-        **billed(answers),
-        "prompts": {prompt.task: prompt.digest},
-        "spent": spent,
-        **noted(ctx.work / "oracle"),
-    }
+    return {"retention": means.pop("rating"), **means, **took}
 
 
 def _asks(prompt: Prompt, pairs: Judged, texts: list[str], seed: int) -> Iterator[Ask]:
@@ -68,7 +44,3 @@ def _asks(prompt: Prompt, pairs: Judged, texts: list[str], seed: int) -> Iterato
             shown = (native, text) if uniform(seed, "order", id) < 0.5 else (text, native)
             messages = fill(prompt, problem=question, solutions=list(zip("AB", shown, strict=True)))
         yield Ask(id, prompt.task, messages)
-
-
-def _rated(answer: Answer) -> dict[str, float] | None:
-    return read_ratings(answer.text) if answer.finish == "stop" else None

@@ -15,7 +15,7 @@ from qup.pipeline.context import Context
 from qup.records import SCORES
 from qup.scoring.traces import Plan, make_plan, merged
 from qup.serving.facts import note, noted
-from qup.store import Artifact
+from qup.store import Artifact, model_of
 from qup.store.rows import TableWriter
 
 if TYPE_CHECKING:
@@ -35,17 +35,13 @@ def plan(view: RewardView, inputs: Inputs, ctx: Context) -> int:
 def shard(view: RewardView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
     """Scores some shards."""
     planned = _plan(view, inputs, ctx)
-    indices = sorted(indices)
     with _scorer(view, inputs, ctx) as score:
-        ctx.progress(int(planned.positions(indices)[0][0]), len(planned.traces), "traces")
-        for index, table in zip(indices, planned.traces.read(planned.positions(indices)), strict=True):
-            ctx.check()
+        for index, table in planned.read(ctx, indices):
             scores, tokens, fits = score(table["question"].to_pylist(), table["text"].to_pylist())
             columns = {"score": scores, "n_tokens": tokens, "fits": fits}
             keys = {name: table[name] for name in ("pool", "problem_id", "candidate")}
             scored = pa.table({**keys, **{name: pa.array(values, SCORES.field(name).type) for name, values in columns.items()}})
             ctx.save_shard(index, scored.cast(SCORES))
-            ctx.progress(int(planned.positions([index])[0][-1]) + 1, len(planned.traces), "traces")
 
 
 def merge(view: RewardView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
@@ -103,7 +99,7 @@ def _model_scorer(view: RewardView, inputs: Inputs, ctx: Context) -> Iterator[Sc
     from qup.scoring.formats import FORMATS
     from qup.scoring.rewards import load_reward_tokenizer
 
-    directory = inputs["reward_model"].directory("model") if "reward_model" in inputs else None
+    directory = model_of(inputs, "reward_model")
     encode = FORMATS[view.reward.format].encode
     tokenizer = load_reward_tokenizer(view.reward, view.name, directory)
     with _model(view, directory, ctx) as (model, limit):

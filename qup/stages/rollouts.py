@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from qup.config.views import RolloutsView
 from qup.pipeline.context import Context
 from qup.records import ROLLOUTS
-from qup.store import Artifact
+from qup.store import Artifact, model_of
 from qup.store.rows import TableWriter
 
 Inputs = Mapping[str, Artifact]
@@ -28,33 +27,18 @@ def plan(view: RolloutsView, inputs: Inputs, ctx: Context) -> int:
 def shard(view: RolloutsView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
     """Draws some shards. Raises InputError where prompts do not fit the context, before anything is drawn."""
     from qup.generation import Student, open_backend
-    from qup.generation.responses import Problem, respond, with_facts
+    from qup.generation.responses import Problem, draw_shards
 
-    sampling, size = view.sampling, view.sampling.shard
+    sampling = view.sampling
     table = inputs["problems"].table("problems", ["problem_id", "question"])
-    student = Student.open(view.model, _directory(inputs))
+    student = Student.open(view.model, model_of(inputs))
     asked = (table["problem_id"].to_pylist(), table["question"].to_pylist(), sampling.min_new_tokens)
     left_out = {name for name, _ in student.without_room(*asked)} if view.too_long == "exclude" else set()
     if view.too_long == "error" or len(left_out) == table.num_rows:
         student.check_prompts(*asked)
-    shards = -(-table.num_rows // size)
-    others = sum(min(size, table.num_rows - index * size) for index in range(shards) if ctx.has_shard(index))
-    mine = 0
+    problems = [Problem(row["problem_id"], row["question"]) for row in table.to_pylist()]
     with open_backend(student, sampling, ctx, view.vllm) as backend:
-        for index in sorted(indices):
-            ctx.check()
-            part = table.slice(index * size, size)
-            problems = [Problem(row["problem_id"], row["question"]) for row in part.to_pylist() if row["problem_id"] not in left_out]
-            before = others + mine
-            answered = respond(
-                backend,
-                student,
-                sampling,
-                problems,
-                lambda done, before=before: ctx.progress(before + done, table.num_rows, "problems"),  # type: ignore[misc]
-            )
-            ctx.save_shard(index, with_facts(_rows(problems, answered.responses_PS), answered.facts))
-            mine += part.num_rows
+        draw_shards(backend, student, sampling, ctx, indices, problems, _rows, left_out)
 
 
 def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
@@ -82,10 +66,6 @@ def merge(view: RolloutsView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     }
 
 
-def _directory(inputs: Inputs) -> Path | None:
-    return inputs["student"].directory("model") if "student" in inputs else None
-
-
 def _rows(problems: Sequence[Any], responses_PS: Sequence[Sequence[Any]]) -> pa.Table:
     rows = [
         {
@@ -99,7 +79,7 @@ def _rows(problems: Sequence[Any], responses_PS: Sequence[Sequence[Any]]) -> pa.
         for problem, responses in zip(problems, responses_PS, strict=True)
         for number, response in enumerate(responses)
     ]
-    return pa.table({field.name: pa.array([row[field.name] for row in rows], field.type) for field in ROLLOUTS}, schema=ROLLOUTS)
+    return pa.Table.from_pylist(rows, schema=ROLLOUTS)
 
 
 def _counts(table: pa.Table) -> dict[str, int]:

@@ -50,7 +50,6 @@ class Candidates:
         return self.pool_N.tolist(), self.candidate_N.tolist()
 
     def take(self, index: np.ndarray) -> Candidates:
-        """Some of the rows."""
         return Candidates(self.problem_N[index], self.pool_N[index], self.candidate_N[index], self.row_N[index])
 
 

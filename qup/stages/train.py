@@ -8,7 +8,7 @@ from typing import Any
 from qup.config.views import TrainView
 from qup.errors import Interrupted
 from qup.pipeline.context import Context
-from qup.store import Artifact
+from qup.store import Artifact, model_of
 from qup.tracking import stage_tracker
 from qup.training.job import Job
 from qup.training.launch import train
@@ -24,7 +24,7 @@ def run(view: TrainView, inputs: Mapping[str, Artifact], ctx: Context) -> dict[s
     job = Job(
         view=view,
         stream=inputs["stream"].file("stream.parquet"),
-        student=inputs["student"].directory("model") if "student" in inputs else None,
+        student=model_of(inputs),
         work=ctx.work,
         out=ctx.out,
         key=ctx.key,

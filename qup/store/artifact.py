@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qup.errors import CorruptArtifact
-from qup.files import write_table
+from qup.files import file_sha256, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PRUNED = "pruned"
 """The file that marks a training whose weights were taken away."""
+
+
+def model_of(inputs: Mapping[str, Artifact], name: str = "student") -> Path | None:
+    """The weights that an input holds; None where there is no such input."""
+    return inputs[name].directory("model") if name in inputs else None
 
 
 def save_table(out: Path, name: str, table: pa.Table) -> None:
@@ -33,12 +39,10 @@ class Artifact:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The stage's figures."""
         return self.manifest["metrics"]
 
     @property
     def digest(self) -> str:
-        """Digest of the data."""
         return self.manifest["digest"]
 
     @property
@@ -75,8 +79,6 @@ class Artifact:
 
     def verify(self, only: str | None = None) -> None:
         """Compares bytes with the manifest's checksums; raises CorruptArtifact."""
-        from qup.store.digest import file_sha256
-
         names = [only] if only else list(self.manifest["files"])
         for name in names:
             entry = self.manifest["files"].get(name)

@@ -13,21 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from qup.files import file_sha256
+
 VOLATILE = ("steps.jsonl", "README.md", "server.log")
 """Files that tell of a run (timings, names for people) and not of its result."""
 
 BLOCK = 1 << 20
 ROWS = 4096
 """Rows of a table held at once."""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            hasher.update(block)
-    return hasher.hexdigest()
 
 
 class _Column:
@@ -70,7 +63,6 @@ class _Column:
             self.values.update(memoryview(buffer)[start:stop])
 
     def digest(self) -> str:
-        """Of all that was appended."""
         parts = [self.parts[place].digest() for place in sorted(self.parts)]
         own = [str(self.rows), self.nulls.hexdigest(), self.lengths.hexdigest(), self.values.hexdigest()]
         return hashlib.sha256("\0".join(own + parts).encode()).hexdigest()

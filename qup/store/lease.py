@@ -23,7 +23,7 @@ from qup.errors import LeaseLost
 
 log = logging.getLogger(__name__)
 STALE_TRIES = 20
-"""Reads of a claim that NFS may answer with a stale handle, for it is replaced with every beat."""
+"""Reads of a lease that NFS may answer with a stale handle, for it is replaced with every beat."""
 
 
 def _machine() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import CorruptArtifact, LeaseLost, StoreError
-from qup.files import write_json, write_text
+from qup.files import file_sha256, write_json, write_text
 from qup.store.artifact import Artifact
 from qup.store.lease import Lease, read_lease
 
@@ -149,7 +149,7 @@ class Store:
         return self.get_sound(stage, key)
 
     def acquire(self, stage: str, key: str, label: dict[str, Any], stopping: Callable[[], bool], poll_s: float = 0.2) -> Lease | None:
-        """Claims a stage, waiting for whoever holds it; None where it got published meanwhile or we were asked to stop."""
+        """Takes the lease on a stage, waiting for whoever holds it; None where it got published meanwhile or we were asked to stop."""
         lease = Lease(self.lease_path(stage, key), self.lease_s, label)
         while not stopping():
             if self.exists(stage, key):
@@ -175,7 +175,7 @@ class Store:
 
         Raises LeaseLost where the lease was taken over.
         """
-        from qup.store.digest import data_digest, file_sha256  # pyarrow, which planning does without
+        from qup.store.digest import data_digest  # pyarrow, which planning does without
 
         files = {
             path.relative_to(out).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}

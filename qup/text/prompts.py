@@ -155,17 +155,17 @@ def check_prompts(oracle: Oracle, key: str = "oracle") -> list[Fault]:
     """What is wrong with the files of `<key>.prompts`."""
     faults = []
     for task, path in oracle.prompts.items():
-        where = f"{key}.prompts.{task}"
+        setting = f"{key}.prompts.{task}"
         if task not in ORACLE_PROMPTS:
-            faults.append(Fault(where, path, f"tasks are {', '.join(ORACLE_PROMPTS)}"))
+            faults.append(Fault(setting, path, f"tasks are {', '.join(ORACLE_PROMPTS)}"))
             continue
         try:
             given = _read(task, path)
         except (OSError, UnicodeDecodeError) as error:
-            faults.append(Fault(where, path, f"has to be a readable text file ({error})"))
+            faults.append(Fault(setting, path, f"has to be a readable text file ({error})"))
             continue
         except ValueError as error:
-            faults.append(Fault(where, path, str(error)))
+            faults.append(Fault(setting, path, str(error)))
             continue
         wanted, found = ORACLE_PROMPTS[task].placeholders, given.placeholders
         if found != wanted:
@@ -175,7 +175,7 @@ def check_prompts(oracle: Oracle, key: str = "oracle") -> list[Fault]:
                 surplus
             )
             faults.append(
-                Fault(where, path, f"the file {' and '.join(parts)}; {task} takes {', '.join(f'{{{n}}}' for n in sorted(wanted))}")
+                Fault(setting, path, f"the file {' and '.join(parts)}; {task} takes {', '.join(f'{{{n}}}' for n in sorted(wanted))}")
             )
     return faults
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qup.config.fingerprint import build
 from qup.config.schema import Tracking
 from qup.errors import InputError
-from qup.files import write_text
+from qup.files import file_sha256, write_text
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
@@ -43,7 +43,7 @@ class _Run:
         """Of everything that is shown."""
         content: list[Any] = [asdict(self.spec), self.history, self.summary]
         if self.report is not None:
-            content.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in _media(self.report)})
+            content.append({path.name: file_sha256(path) for path in _media(self.report)})
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -63,13 +63,10 @@ def sync_study(folder: Path, console: Console) -> int:
         outcome = _sync(run, folder / "wandb" / run.spec.id)
         counts[outcome] += 1
         if outcome == "failed":
-            console.print(
-                f"not sent: {run.spec.name} (see {folder / 'wandb' / run.spec.id / 'follower.log'})", highlight=False, markup=False
-            )
+            console.print(f"not sent: {run.spec.name} (see {folder / 'wandb' / run.spec.id / 'follower.log'})", markup=False)
     where = "offline files under" if any(True for _ in (folder / "wandb").glob("*/wandb/offline-run-*")) else "online, local logs under"
     console.print(
-        f"{', '.join(f'{count} {name}' for name, count in counts.items() if count or name == 'sent')}; {where} {folder / 'wandb'}",
-        soft_wrap=True,
+        f"{', '.join(f'{count} {name}' for name, count in counts.items() if count or name == 'sent')}; {where} {folder / 'wandb'}"
     )
     return 1 if counts["failed"] else 0
 

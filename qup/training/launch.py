@@ -57,16 +57,16 @@ def placement(ctx: Context, env: Mapping[str, str]) -> Placement:
 
 def train(job: Job, ctx: Context, env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Trains and returns the metrics. Raises Interrupted, or an error that names the rank at fault."""
-    where = placement(ctx, env)
+    ranks = placement(ctx, env)
     planned = job.view.world_size
-    if planned and planned != where.size:
+    if planned and planned != ranks.size:
         raise errors.InputError(
             f"trainer.normalisation={job.view.trainer.normalisation}, trainer.dropout={job.view.trainer.dropout}: the result depends on the "
-            f"number of ranks; planned for {planned}, started with {where.size}"
+            f"number of ranks; planned for {planned}, started with {ranks.size}"
         )
-    if where.size == 1:
+    if ranks.size == 1:
         return _here(job, ctx)
-    return Family(job, ctx, where).run()
+    return Family(job, ctx, ranks).run()
 
 
 def _here(job: Job, ctx: Context) -> dict[str, Any]:
@@ -90,9 +90,9 @@ class Ended:
 class Family:
     """The processes of one run, watched: all end with the first that fails."""
 
-    def __init__(self, job: Job, ctx: Context, where: Placement) -> None:
-        self.job, self.ctx, self.where = job, ctx, where
-        self.folder = _fresh_folder(ctx.work / "ranks", where)
+    def __init__(self, job: Job, ctx: Context, ranks: Placement) -> None:
+        self.job, self.ctx, self.ranks = job, ctx, ranks
+        self.folder = _fresh_folder(ctx.work / "ranks", ranks)
 
     def run(self) -> dict[str, Any]:
         self.job.save(self.folder)
@@ -112,12 +112,12 @@ class Family:
         threads = str(self.job.view.model.threads)
         shared = {**os.environ, "QUP_PARENT": str(os.getpid()), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         shared["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-        if not self.where.outside:
+        if not self.ranks.outside:
             shared |= {"QUP_MASTER": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
         children: dict[str, Child] = {}
-        for offset in range(self.where.here):
-            rank = self.where.first + offset
-            place = {"RANK": str(rank), "WORLD_SIZE": str(self.where.size), "LOCAL_RANK": str(self.where.local + offset)}
+        for offset in range(self.ranks.here):
+            rank = self.ranks.first + offset
+            place = {"RANK": str(rank), "WORLD_SIZE": str(self.ranks.size), "LOCAL_RANK": str(self.ranks.local + offset)}
             children[str(rank)] = start(self.folder, shared | place, self._log(rank), self.job.view.model.device)
         return children
 
@@ -144,7 +144,7 @@ class Family:
             time.sleep(0.1)
 
     def _outcome(self, ended: Mapping[str, Ended]) -> dict[str, Any]:
-        ours = [str(self.where.first + offset) for offset in range(self.where.here)]
+        ours = [str(self.ranks.first + offset) for offset in range(self.ranks.here)]
         reports = {rank: self._report(rank) for rank in ours}
         done = [report for report in reports.values() if report.get("status") == "done"]
         if len(done) == len(ours):
@@ -153,7 +153,7 @@ class Family:
         # a process aborts itself when a collective breaks, which may be because of another rank's error; all else killed it
         if died := [rank for rank in killed if ended[rank].status != -signal.SIGABRT]:
             raise self._killed(died[0], ended)
-        if not killed and self.where.outside and not _settled(reports.values()):
+        if not killed and self.ranks.outside and not _settled(reports.values()):
             reports = self._everyones_reports()
         for report in reports.values():
             if report.get("status") == "error" and report["ours"]:
@@ -178,7 +178,7 @@ class Family:
         """Rank → report, over all tasks; waits a little for those that are still falling over."""
         until = time.monotonic() + GRACE_S
         while True:
-            found = {str(rank): self._report_of_any(rank) for rank in range(self.where.size)}
+            found = {str(rank): self._report_of_any(rank) for rank in range(self.ranks.size)}
             if all(found.values()) or time.monotonic() > until:
                 return found
             time.sleep(0.2)
@@ -189,7 +189,7 @@ class Family:
 
     def _about(self, rank: str, what: str) -> str:
         last = _last_line(self._log(int(rank)))
-        return f"rank {rank} of {self.where.size} {what}; the other ranks were ended. Its log: {self._log(int(rank))}" + (
+        return f"rank {rank} of {self.ranks.size} {what}; the other ranks were ended. Its log: {self._log(int(rank))}" + (
             f" ({last})" if last else ""
         )
 
@@ -200,10 +200,10 @@ class Family:
         return _read(self.folder / f"rank-{name}.json") or {}
 
 
-def _fresh_folder(root: Path, where: Placement) -> Path:
+def _fresh_folder(root: Path, ranks: Placement) -> Path:
     """An empty folder for this attempt; each of several tasks has its own. Those of attempts that are over go."""
-    if where.outside:
-        root = root.with_name(f"ranks-{where.first}")
+    if ranks.outside:
+        root = root.with_name(f"ranks-{ranks.first}")
     for old in root.glob("*"):
         if not _lives(old):
             shutil.rmtree(old, ignore_errors=True)

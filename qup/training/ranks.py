@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import threading
@@ -16,8 +15,6 @@ from typing import Any
 
 from qup.files import write_text
 
-WARM = ("deepspeed.runtime.zero.muon.muon_optimizer", "transformers.models.llama.modeling_llama", "qup.training.loop")
-"""What a training run imports that takes seconds; the first is DeepSpeed's own, met when an engine is built."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long ranks wait for one that is alive but busy (writing a large model). Silent ones are noticed sooner, see Watch."""
 
@@ -70,16 +67,6 @@ def quiet_deepspeed() -> None:
     logger.setLevel(logging.ERROR)
     if not _has_cuda():
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def warm_up() -> None:
-    """Imports everything heavy that a training run needs, for a process that is going to be forked. Starts no thread."""
-    import torch
-
-    torch.set_num_threads(1)
-    quiet_deepspeed()
-    for name in WARM:
-        importlib.import_module(name)
 
 
 def _has_cuda() -> bool:

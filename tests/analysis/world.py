@@ -373,7 +373,7 @@ def _make_evaluate(out: Path, node: Node, world: World, config: Config, rng: np.
 def reseal(path) -> None:
     import json
 
-    from qup.store.digest import file_sha256
+    from qup.files import file_sha256
 
     manifest = json.loads((path / "manifest.json").read_text())
     for name in manifest["files"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qup.config.compose import Composer, compose_cell, compose_grid
+from qup.config.compose import Composer, compose_cell
 from qup.config.door import CONF, stand_alone_loader
 from qup.config.sweeps import expand
 from qup.errors import ConfigError
@@ -254,9 +254,8 @@ def test_a_users_file_may_interpolate(tmp_path: Path) -> None:
     assert mine.grid([overrides], now=NOW)[0] == mine.by_hydra(overrides, now=NOW)
 
 
-def test_the_module_functions_compose_over_the_repositorys_conf() -> None:
+def test_the_module_function_composes_over_the_repositorys_conf() -> None:
     assert compose_cell(["seed=5"]).trainer.seed == 5
-    assert [cell.trainer.seed for cell in compose_grid(["trainer=dft"], [["seed=1"], ["seed=2"]])] == [1, 2]
 
 
 def test_what_an_experiment_changes_of_a_choice_goes_with_that_choice(composer: Composer) -> None:

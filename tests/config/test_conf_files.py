@@ -14,7 +14,7 @@ from qup.config.reference import first_comment
 from qup.config.schema import STREAMS
 from qup.config.settle import BASE
 from qup.config.sweeps import expand
-from qup.launch.check import grid_faults
+from tests.helpers.cells import grid_faults
 
 FILES = sorted(CONF.rglob("*.yaml"))
 GROUPS = {

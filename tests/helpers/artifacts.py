@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from qup.files import file_sha256
 from qup.pipeline.context import Context
 from qup.records import ROLLOUTS, VERDICTS
 from qup.store import Artifact, save_table
-from qup.store.digest import file_sha256
 
 CANDIDATE: dict[str, Any] = {
     "candidate": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from qup.config.schema import (
     Trainer,
 )
 from qup.config.schema import Store as StoreConfig
+from qup.errors import ConfigError, Fault
+from qup.launch.check import validate_grid
 
 ARMS = {
     "slm_rft": ("student", "none"),
@@ -58,6 +61,15 @@ def cell(stream: str = "slm_rft", objective: str = "sft", **changes: Any) -> Con
         store=StoreConfig(),
     )
     return replace(made, **changes)
+
+
+def grid_faults(cells: Sequence[Config]) -> list[Fault]:
+    """Everything that a grid is refused for."""
+    try:
+        validate_grid(cells)
+    except ConfigError as refused:
+        return list(refused.faults)
+    return []
 
 
 GRID = [cell(stream, objective) for stream in ("slm_rft", "oracle_refined") for objective in ("sft", "dft")] + [cell("base")]

@@ -24,8 +24,8 @@ class FakeStudy:
     judged: list[bool] = field(default_factory=list)
     """For each call, whether the cells were said to be judged already."""
 
-    def launch(self, cells: list[Config], where: str = "local", console: object = None, *, checked: bool = False) -> Any:
-        self.calls.append((list(cells), where))
+    def launch(self, cells: list[Config], launcher: str = "local", console: object = None, *, checked: bool = False) -> Any:
+        self.calls.append((list(cells), launcher))
         self.judged.append(checked)
         if self.error:
             raise self.error

@@ -196,7 +196,7 @@ class Overlay:
         lines = [
             "#!/bin/bash",
             f"REAL={shutil.which(command)}",
-            f'echo "$@" >> {calls}',
+            f'printf "%s\\n" "$*" >> {calls}',
             f"N=$(wc -l < {calls})",
             script,
             'exec $REAL "$@"',

@@ -8,7 +8,8 @@ import pytest
 
 from qup.config.compose import Composer
 from qup.errors import ConfigError
-from qup.launch.check import faults, grid_faults, validate_grid
+from qup.launch.check import faults, validate_grid
+from tests.helpers.cells import grid_faults
 
 NUMINA = ["problems=numina_cot", "model=qwen2_5_math_1_5b", "evaluation=avg16", "judge=none", "reward=[]", "oracle=none"]
 

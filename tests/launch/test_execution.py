@@ -13,7 +13,7 @@ class Lease:
         self.shown.append(what)
 
 
-def test_progress_goes_to_the_claim_at_once_and_to_the_log_now_and_then(caplog, monkeypatch):
+def test_progress_goes_to_the_lease_at_once_and_to_the_log_now_and_then(caplog, monkeypatch):
     clock = iter([0.0, 1.0, 61.0, 62.0])
     monkeypatch.setattr(execution.time, "monotonic", lambda: next(clock))
     lease, log = Lease(), logging.getLogger("qup.test")
@@ -25,7 +25,7 @@ def test_progress_goes_to_the_claim_at_once_and_to_the_log_now_and_then(caplog, 
     assert [record.getMessage() for record in caplog.records] == ["2,000 of 4,000 steps"]
 
 
-def test_a_worker_without_a_claim_tells_its_log_alone(caplog, monkeypatch):
+def test_a_worker_without_a_lease_tells_its_log_alone(caplog, monkeypatch):
     monkeypatch.setattr(execution, "TELL_S", 0.0)
     with caplog.at_level(logging.INFO, "qup.test"):
         execution.Progress(None, logging.getLogger("qup.test"))(3, 10, "problems")

@@ -23,7 +23,7 @@ from tests.helpers.tiny import make_tiny
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
-def test_its_server_goes_with_it_and_its_claim_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+def test_its_server_goes_with_it_and_its_lease_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     """Ctrl-C comes to a stage as SIGTERM."""
     environment = fake_vllm.install(tmp_path / "venv", monkeypatch)
     monkeypatch.setenv("FAKE_VLLM", "never ready")
@@ -48,5 +48,5 @@ def test_its_server_goes_with_it_and_its_claim_is_free(tmp_path: Path, monkeypat
     if number == signal.SIGTERM:
         began = time.monotonic()
         lease = Store(job.store, 60.0).acquire(*ref, {}, lambda: time.monotonic() - began > 20)
-        assert lease is not None, "the next launch need not wait until the claim counts as abandoned"
+        assert lease is not None, "the next launch need not wait until the lease counts as abandoned"
         lease.release()

@@ -25,7 +25,7 @@ def commands(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
     def make(name, script):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}.calls\n{script}\n')
+        (tmp_path / name).write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/{name}.calls\n{script}\n')
         (tmp_path / name).chmod(0o755)
         return lambda: (tmp_path / f"{name}.calls").read_text().splitlines()
 

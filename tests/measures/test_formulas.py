@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from qup.config.schema import Measure
 from qup.measures import KINDS, aslec_casl, car, grace, lalp, lark, rank_surprisal
-from qup.measures.sets import set_value
+from qup.measures.sets import columns, combine
 from qup.measures.traces import Traces
 
 TWO = Traces.of(
@@ -28,6 +30,11 @@ TWO = Traces.of(
         "reward_N": [1.0, 3.0],
     },
 )
+
+
+def set_value(traces: Traces, settings: Measure, weight_BN: np.ndarray | None = None) -> Any:
+    """The number of a set of traces."""
+    return combine(columns(traces, settings), settings, weight_BN)
 
 
 @pytest.mark.parametrize(

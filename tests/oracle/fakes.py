@@ -19,7 +19,7 @@ from qup.oracle.completions import Reply
 class FakeBackend:
     """Answers by calling `behave(request, n)`, n the number of times this key was sent before; counts and times nothing itself."""
 
-    where = "the fake endpoint"
+    service = "the fake endpoint"
     stored = True
 
     def __init__(self, behave: Callable[[Request, int], Reply], seconds: float = 0.0, name: str = "fake") -> None:

@@ -273,10 +273,3 @@ def test_what_a_killed_process_had_in_flight_is_in_doubt(tmp_path: Path, monkeyp
     assert 1 <= stored <= 8
     assert 0 <= spent.in_doubt <= 8
     assert spent.requests == spent.answered + spent.in_doubt
-
-
-def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[float, float, str]] = []
-    with opened(monkeypatch, FakeBackend(echo, 0.02), tmp_path, progress=lambda *given: told.append(given), concurrency=1) as client:
-        list(client.ask(asks(*range(30))))
-    assert told and all(done <= taken and unit == "requests" for done, taken, unit in told)

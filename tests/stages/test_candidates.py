@@ -53,7 +53,7 @@ class FakeOracle:
 def fake(monkeypatch):
     def install(reply):
         oracle = FakeOracle(reply)
-        monkeypatch.setattr("qup.oracle.open_oracle", lambda *_, **__: oracle)
+        monkeypatch.setattr("qup.oracle.stage_oracle", lambda *_, **__: oracle)
         return oracle
 
     return install

@@ -15,7 +15,7 @@ from qup.errors import LeaseLost
 from qup.store.lease import Lease, holder_is_dead, read_lease
 
 
-def test_second_claim_is_refused_while_the_first_lives(tmp_path):
+def test_a_second_holder_is_refused_while_the_first_lives(tmp_path):
     first, second = Lease(tmp_path / "a.lease", 60), Lease(tmp_path / "a.lease", 60)
     assert first.acquire()
     assert not second.acquire()
@@ -93,7 +93,7 @@ def test_loser_is_told(tmp_path):
     assert other.held()
 
 
-def test_progress_is_shown_in_the_claim(tmp_path):
+def test_progress_is_shown_in_the_lease(tmp_path):
     lease = Lease(tmp_path / "a.lease", 60)
     assert lease.acquire()
     lease.watch()

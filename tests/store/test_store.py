@@ -99,7 +99,7 @@ def test_publication_is_create_once(tmp_path):
     assert kept.digest == first.digest
 
 
-def test_who_lost_the_claim_publishes_nothing(tmp_path):
+def test_who_lost_the_lease_publishes_nothing(tmp_path):
     store = Store(tmp_path)
     lease = store.acquire("stream", "k1", {}, lambda: False)
     store.lease_path("stream", "k1").unlink()
@@ -125,7 +125,7 @@ def test_equal_work_is_adopted(tmp_path):
     assert store.find("stream", "other") is None
 
 
-def test_claim_ends_when_someone_else_published(tmp_path):
+def test_waiting_for_a_lease_ends_when_someone_else_published(tmp_path):
     store = Store(tmp_path)
     publish(store)
     assert store.acquire("stream", "k1", {}, lambda: False) is None

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session", autouse=True)
 def warm() -> Iterator[None]:
     """Everything heavy is imported once; ranks are forked from here."""
-    from qup.training.ranks import warm_up
+    from tests.helpers.warm import warm_up
 
     warm_up()
     yield

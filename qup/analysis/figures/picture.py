@@ -44,7 +44,6 @@ def slug(*parts: str) -> str:
 
 
 def palette_of(survey: Survey) -> Palette:
-    """The study's colours."""
     return Palette(tuple(dict.fromkeys(one.arm for one in survey.summaries)))
 
 

@@ -32,8 +32,6 @@ _REFINEMENTS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the block."""
-
     name: str
     told: tuple[str, ...]
 

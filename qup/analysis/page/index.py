@@ -18,8 +18,6 @@ from qup.files import write_text
 
 @dataclass(frozen=True)
 class Entry:
-    """One study."""
-
     name: str
     day: str
     """Of its last result; "" where none is known."""

@@ -34,7 +34,6 @@ def environment() -> Environment:
 
 
 def render(survey: Survey, tables: Sequence[Table], pictures: Sequence[Picture], svgs: dict[str, str]) -> str:
-    """The page's text."""
     palette = palette_of(survey)
     body = sections(survey, tables, pictures)
     titles = [("verdict", "Answer"), ("setup", "Setup"), *[(section.id, section.title) for section in body], ("method", "Method")]

@@ -17,8 +17,6 @@ from qup.analysis.tables.table import Table
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page."""
-
     id: str
     title: str
     lead: str = ""

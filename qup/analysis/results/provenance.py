@@ -132,7 +132,6 @@ def _zero(value: Any) -> float:
 
 
 def gpus_of(manifest: Mapping[str, Any]) -> float:
-    """GPUs that a stage held."""
     asked = str(manifest.get("gpus", 0) or 0).rpartition(":")[2]
     return float(asked) if asked.isdigit() else 0.0
 

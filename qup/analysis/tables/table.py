@@ -42,8 +42,6 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table under one name."""
-
     name: str
     caption: str
     columns: tuple[Column, ...]
@@ -59,7 +57,6 @@ class Table:
         return stream.getvalue()
 
     def markdown(self) -> str:
-        """As shown."""
         lines = [[column.heading for column in self.columns], ["---:" if column.numeric else "---" for column in self.columns]]
         lines += [[entry.shown.replace("|", "\\|").replace("\n", " ") for entry in row] for row in self.rows]
         return f"{self.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -81,12 +78,10 @@ def tex(words: str) -> str:
 
 
 def word(shown: Any, arm: str = "") -> Entry:
-    """A label."""
     return Entry("" if shown is None else str(shown), ("" if shown is None else shown,), arm)
 
 
 def figure(number: float | None, digits: int = 2) -> Entry:
-    """A plain number."""
     known = number if number is not None and math.isfinite(number) else None
     return Entry(plain(number, digits) if known is not None else "", (known,))
 

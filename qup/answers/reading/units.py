@@ -65,7 +65,6 @@ NO_UNIT = re.compile(
     r"|mean|even|odd|prime|integers?|approximately|about|between|from|until|either|neither|each|both|all|but|except"
     r"|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|thousand|million|billion)ths?"
 )
-_NAME = re.compile(r"\\?[A-Za-zµ¢]+(?:-[A-Za-z]+)*")
 _PART = re.compile(r" *(?:(/|\bper\b|\*|\\cdot\b|\\times\b)|(\()|(\))|(\\?[A-Za-z¢]+(?:-[A-Za-z]+)*)\.?|\^ ?\{? ?(-?[0-9]) ?\}?) *")
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
 

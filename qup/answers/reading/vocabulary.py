@@ -16,8 +16,6 @@ FUNCTIONS = _names(
     "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc arcsinh arccosh arctanh"
     " ln log lg exp cis sgn gcd lcm max min det Re Im"
 )
-PLAIN_FUNCTIONS = _names("abs factorial floor ceil")
-"""Functions that only plain text calls by a name."""
 ALIASES = {
     "asin": "arcsin", "acos": "arccos", "atan": "arctan", "cosec": "csc", "tg": "tan", "ctg": "cot", "arctg": "arctan",
     "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "Ln": "ln",

@@ -23,7 +23,7 @@ def explain(study: str | None, shown: Path, cell: str, console: Console) -> int:
     graph = build_graph(found.configs())
     store = found.open_store()
     number = next(i for i, made in enumerate(graph.cells) if made.label == entry.label)
-    console.print(f"[bold]{entry.label}[/] in {found.name} ({found.folder})", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{entry.label}[/] in {found.name} ({found.folder})")
     near = _by_kind(store)
     for ref, node in graph.nodes.items():
         if number not in graph.users.get(ref, ()):
@@ -33,11 +33,11 @@ def explain(study: str | None, shown: Path, cell: str, console: Console) -> int:
             note = "" if artifact.manifest["code"] == stage_code(ref.kind, store.root) else "  made by other code of the same version"
             adopted = artifact.manifest.get("adopted_from")
             note += f"  adopted from {adopted}: equal work" if adopted else ""
-            console.print(f"stored   {ref}  {node.label}{note}", highlight=False, soft_wrap=True)
+            console.print(f"stored   {ref}  {node.label}{note}")
             continue
-        console.print(f"missing  {ref}  {node.label}", highlight=False, soft_wrap=True)
+        console.print(f"missing  {ref}  {node.label}")
         for line in _reasons(graph, store, node, near.get(ref.kind, [])):
-            console.print(f"         {line}", highlight=False, soft_wrap=True)
+            console.print(f"         {line}")
     return 0
 
 

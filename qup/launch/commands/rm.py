@@ -23,7 +23,7 @@ def remove(names: Sequence[str], shown: Path, console: Console) -> int:
         _refuse(study)
     for study in studies.values():
         for line in _remove_dry(study) if study.dry_run else _unregister(study, shown, console):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line, markup=False)
     return 0
 
 

@@ -23,8 +23,6 @@ from qup.study import Study, find_study, studies_in
 
 
 def status_json(seen: StudyStatus) -> dict[str, Any]:
-    """For programs."""
-
     def one(status: StageStatus) -> dict[str, Any]:
         return {
             "stage": status.ref.kind,
@@ -70,7 +68,7 @@ def list_studies(shown: Path, console: Console) -> int:
     if table.row_count:
         console.print(table)
     if dry:
-        console.print(f"dry runs, of which nothing has run: {', '.join(dry)}", soft_wrap=True, highlight=False)
+        console.print(f"dry runs, of which nothing has run: {', '.join(dry)}")
     if not table.row_count and not dry:
         raise InputError(f"--dir={shown}: no study is there")
     return 0
@@ -87,5 +85,5 @@ def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: boo
         return 0
     console.print(show_states(seen, console.width, in_ascii=in_ascii(console)))
     for line in [*at_work(seen), *notes(seen)]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, markup=False)
     return 0

@@ -44,7 +44,7 @@ def list_artifacts(store: Store, console: Console) -> int:
             artifact.manifest["study"],
         )
     console.print(table)
-    console.print(f"{count} artifacts, {total / 1e6:.1f} MB in {store.root}", soft_wrap=True)
+    console.print(f"{count} artifacts, {total / 1e6:.1f} MB in {store.root}")
     return 0
 
 
@@ -82,7 +82,7 @@ def verify_artifacts(store: Store, console: Console) -> int:
             except CorruptArtifact as error:
                 corrupt.append(str(error))
     for line in corrupt:
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line)
     console.print(f"{sound} sound, {len(corrupt)} corrupt" + ("; the next launch that needs them computes them anew" if corrupt else ""))
     return 1 if corrupt else 0
 
@@ -108,15 +108,11 @@ def collect_garbage(store: Store, console: Console, *, dry_run: bool) -> int:
             if not dry_run and not _remove(store, folder, entry, ref, known):
                 continue
             freed, count = freed + size, count + 1
-            console.print(
-                f"{'would remove' if dry_run else 'removed'} {folder.name}/{entry.name}  {size / 1e6:.2f} MB",
-                highlight=False,
-                soft_wrap=True,
-            )
+            console.print(f"{'would remove' if dry_run else 'removed'} {folder.name}/{entry.name}  {size / 1e6:.2f} MB")
     for entry in _unused_code(store):
         size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
         freed, count = freed + size, count + 1
-        console.print(f"{'would remove' if dry_run else 'removed'} code/{entry.name}  {size / 1e6:.2f} MB", highlight=False, soft_wrap=True)
+        console.print(f"{'would remove' if dry_run else 'removed'} code/{entry.name}  {size / 1e6:.2f} MB")
         if not dry_run:
             shutil.rmtree(entry, ignore_errors=True)
     console.print(f"{count} {'would go' if dry_run else 'gone'}, {freed / 1e6:.1f} MB")

@@ -14,7 +14,6 @@ from qup.study import find_study
 
 
 def wait(study: str, shown: Path, console: Console) -> int:
-    """Waits for a study's end."""
     folder = find_study(study, shown, ran=True).folder
     status = watch(folder, console)
     if console.is_terminal:

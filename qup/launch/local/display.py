@@ -38,7 +38,6 @@ class Display:
             self.live.stop()
 
     def started(self, stage: StageState) -> None:
-        """A stage has begun."""
         if not self.live:
             self._say(f"start   {stage.ref.kind:<12} {stage.label}  (log {stage.log})")
 
@@ -65,7 +64,7 @@ class Display:
             self._say(f"{self._counts()} · {self.board.left()} · {shown}")
 
     def _say(self, text: str, markup: bool = False) -> None:
-        self.console.print(text, markup=markup, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=markup)
 
     def _counts(self) -> str:
         board = self.board

@@ -55,7 +55,7 @@ def run_here(plan: Plan, resolved: Sequence[Config], console: Console) -> tuple[
     let_go(plan.store, plan.study_dir)
     failed = _show_failures(run, console)
     values = values_of(plan, conclude(plan.study_dir, console))
-    console.print(f"{_how(ended)} in {duration(time.time() - began)}", highlight=False)
+    console.print(f"{_how(ended)} in {duration(time.time() - began)}")
     return (1 if failed else 0), values
 
 
@@ -85,7 +85,7 @@ def _show_failures(run: LocalRun | None, console: Console) -> int:
         return 0
     failed = run.board.of("failed")
     for stage in failed:
-        console.print(f"[red]failed[/] {stage.ref}: {escape(stage.error)}\n       log {stage.log}", highlight=False, soft_wrap=True)
+        console.print(f"[red]failed[/] {stage.ref}: {escape(stage.error)}\n       log {stage.log}")
     blocked = run.board.of("blocked", "waiting")
     if blocked:
         console.print(f"{len(blocked)} stages that depend on them did not run")

@@ -32,8 +32,6 @@ HOW = {status: outcome for outcome, status in OUTCOMES.items()}
 
 
 class LocalRun:
-    """One run of one plan."""
-
     def __init__(self, plan: Plan, console: Console, plain: bool, max_parallel: int | None) -> None:
         self.plan, self.console, self.plain = plan, console, plain
         self.machine: Machine = this_machine()

@@ -15,13 +15,13 @@ DEFAULT = Oracle().api_key_env
 """An endpoint of one's own may do without a key as long as no other variable is named."""
 
 
-def check_keys(plan: Plan, where: str, excluded: Collection[Ref] = ()) -> None:
+def check_keys(plan: Plan, launcher: str, excluded: Collection[Ref] = ()) -> None:
     """Raises ConfigError naming each variable that a stage to run, those `excluded` not, needs and does not find."""
-    if faults := missing_keys(plan, where, excluded):
+    if faults := missing_keys(plan, launcher, excluded):
         raise ConfigError(faults)
 
 
-def missing_keys(plan: Plan, where: str, excluded: Collection[Ref] = ()) -> list[Fault]:
+def missing_keys(plan: Plan, launcher: str, excluded: Collection[Ref] = ()) -> list[Fault]:
     """One fault for each setting that names an empty variable, with the stages that stop for it; `where` is the launcher."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for ref, planned in plan.to_run.items():
@@ -29,7 +29,7 @@ def missing_keys(plan: Plan, where: str, excluded: Collection[Ref] = ()) -> list
             from qup.oracle.asks import OPENAI, endpoint  # a client, which a study without endpoints does not need
 
             address, name = endpoint(section.base_url), section.api_key_env
-            if (address == OPENAI or name != DEFAULT) and not _given(name, planned, where):
+            if (address == OPENAI or name != DEFAULT) and not _given(name, planned, launcher):
                 found.setdefault((key, name, address), []).append(f"{ref.kind} {planned.node.label}")
     return [
         Fault(key, name, f"this environment variable holds no key for {address}, which {_listed(stages)} will ask; set it")
@@ -48,11 +48,11 @@ def _endpoints(node: Node) -> Iterator[tuple[str, Oracle | Sampling]]:
         yield f"{named}.api_key_env", section
 
 
-def _given(name: str, planned: Planned, where: str) -> bool:
+def _given(name: str, planned: Planned, launcher: str) -> bool:
     """Whether a stage will find the variable: jobs inherit this environment, and their own shell lines may set it."""
     if os.environ.get(name, "").strip():
         return True
-    return where == "slurm" and planned.resources.where == "job" and any(name in line for line in planned.resources.setup)
+    return launcher == "slurm" and planned.resources.where == "job" and any(name in line for line in planned.resources.setup)
 
 
 def _listed(stages: list[str]) -> str:

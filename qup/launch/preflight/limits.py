@@ -21,35 +21,35 @@ def check_limits(cluster: Cluster, used: Mapping[str, Resources], partitions: It
         raise ConfigError(faults)
 
 
-def _faults(where: str, asked: Resources, everything: list[Partition]) -> list[Fault]:
+def _faults(key: str, asked: Resources, everything: list[Partition]) -> list[Fault]:
     names = sorted({partition.name for partition in everything})
     named = [name.strip() for name in (asked.partition or "").split(",") if name.strip()]
     unknown = [name for name in named if name not in names]
     if unknown:
         told = f"there is no partition {', '.join(unknown)} that is up; there are {', '.join(names)}"
-        return [Fault(f"{where}.partition", asked.partition, told)]
+        return [Fault(f"{key}.partition", asked.partition, told)]
     each = [[one for one in everything if one.name == name] for name in named] or [[one for one in everything if one.default]]
     if not each[0]:
-        return [Fault(f"{where}.partition", None, f"the cluster has no default partition; name one of {', '.join(names)}")]
-    found = [_of_partition(where, asked, nodes) for nodes in each]
+        return [Fault(f"{key}.partition", None, f"the cluster has no default partition; name one of {', '.join(names)}")]
+    found = [_of_partition(key, asked, nodes) for nodes in each]
     return [] if not all(found) else [fault for faults in found for fault in faults]
 
 
-def _of_partition(where: str, asked: Resources, nodes: list[Partition]) -> list[Fault]:
+def _of_partition(key: str, asked: Resources, nodes: list[Partition]) -> list[Fault]:
     """What one partition can't give."""
     label = nodes[0].name
     faults = []
     if asked.constraint and not satisfiable(asked.constraint, [node.features for node in nodes]):
         there = sorted({feature for node in nodes for feature in node.features} - {"(null)"})
-        faults.append(Fault(f"{where}.constraint", asked.constraint, f"partition {label} has {', '.join(there) or 'no features'}"))
+        faults.append(Fault(f"{key}.constraint", asked.constraint, f"partition {label} has {', '.join(there) or 'no features'}"))
     total = sum(node.nodes for node in nodes)
     if asked.nodes > total:
-        faults.append(Fault(f"{where}.nodes", asked.nodes, f"partition {label} has {total} nodes"))
+        faults.append(Fault(f"{key}.nodes", asked.nodes, f"partition {label} has {total} nodes"))
     cpus = max(node.cpus for node in nodes)
     if asked.cpus * asked.tasks > cpus:
         faults.append(
             Fault(
-                f"{where}.cpus",
+                f"{key}.cpus",
                 asked.cpus,
                 f"with {asked.tasks} tasks a node this is {asked.cpus * asked.tasks} cores; a node of {label} has {cpus}",
             )
@@ -57,21 +57,21 @@ def _of_partition(where: str, asked: Resources, nodes: list[Partition]) -> list[
     memory = max(node.memory_mb for node in nodes)
     wanted = parse_memory(asked.mem) >> 20
     if wanted > memory:
-        faults.append(Fault(f"{where}.mem", asked.mem, f"a node of {label} has {memory}M"))
+        faults.append(Fault(f"{key}.mem", asked.mem, f"a node of {label} has {memory}M"))
     kind, _, count = asked.gpus.rpartition(":")
     gpus = max(node.gpus(kind) for node in nodes)
     if int(count or 0) > gpus:
         what = f"GPUs of type {kind}" if kind else "GPUs"
         faults.append(
             Fault(
-                f"{where}.gpus",
+                f"{key}.gpus",
                 asked.gpus,
                 f"a node of {label} has {gpus} {what} (gres {', '.join(sorted({node.gres for node in nodes}))})",
             )
         )
     limit = max(node.minutes for node in nodes)
     if parse_minutes(asked.time) > limit:
-        faults.append(Fault(f"{where}.time", asked.time, f"partition {label} allows {limit:.0f} minutes"))
+        faults.append(Fault(f"{key}.time", asked.time, f"partition {label} allows {limit:.0f} minutes"))
     return faults
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from qup.errors import QupError
 from qup.files import write_json
 from qup.launch.attendance import attended, attending
+from qup.launch.console import make_console
 from qup.launch.job import job_of
 from qup.launch.pace import Pace
 from qup.launch.plan import Plan, make_plan
@@ -51,10 +52,10 @@ def leave_driver(site: Site, submitter: Submitter, here: frozenset[Ref], console
             why = "SLURM takes no more jobs for now: the rest is submitted from this machine"
         else:
             write_json(driver_record(site.study_dir), {"job": job})
-            console.print(f"more stages than may be queued at once: driver job {job} submits the rest as others end", soft_wrap=True)
+            console.print(f"more stages than may be queued at once: driver job {job} submits the rest as others end")
             return
     process, log = _start_driver(site)
-    console.print(f"{why}, in process {process.pid}, which also submits what depends on them (log {log})", soft_wrap=True)
+    console.print(f"{why}, in process {process.pid}, which also submits what depends on them (log {log})")
 
 
 def _start_driver(site: Site) -> tuple[subprocess.Popen[bytes], Path]:
@@ -206,7 +207,7 @@ class ReportTask:
     def __call__(self) -> str:
         site = load_site(Path(self.study_dir))
         let_go(site.store, site.study_dir)
-        conclude(site.study_dir, Console())
+        conclude(site.study_dir, make_console())
         return "report built"
 
 

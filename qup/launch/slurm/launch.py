@@ -53,7 +53,7 @@ def submit_study(plan: Plan, resolved: Sequence[Config], console: Console) -> tu
     try:
         return _afterwards(plan, resolved, site, submitter, submission, left, console)
     except KeyboardInterrupt:
-        console.print(f"the jobs go on · {_hints(first, 'wait', 'status', 'cancel')}", soft_wrap=True, highlight=False)
+        console.print(f"the jobs go on · {_hints(first, 'wait', 'status', 'cancel')}")
         return 130, tuple(None for _ in resolved)
 
 
@@ -80,7 +80,7 @@ def _afterwards(
         except SubmitLimit:
             leave_driver(site, submitter, frozenset(), console)
     if not first.study.wait:
-        console.print(f"this shell is free · {_hints(first, 'status', 'wait', 'cancel')}", soft_wrap=True, highlight=False)
+        console.print(f"this shell is free · {_hints(first, 'status', 'wait', 'cancel')}")
         return 0, tuple("submitted" for _ in resolved)
     status, totals = stay(site, console, drive_too=bool(left))
     return status, values_of(plan, totals)

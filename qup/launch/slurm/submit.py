@@ -291,6 +291,6 @@ def tasks_of(planned: Planned) -> int:
     return 1 + (planned.resources.workers if KINDS[planned.node.kind].sharded and planned.resources.workers > 1 else 0)
 
 
-def _whole(ids: Collection[str], but: Collection[str] = ()) -> list[str]:
+def _whole(ids: Collection[str], without: Collection[str] = ()) -> list[str]:
     """Jobs of array tasks, each once."""
-    return sorted({job.partition("_")[0] for job in ids}.difference(but))
+    return sorted({job.partition("_")[0] for job in ids}.difference(without))
