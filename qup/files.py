@@ -61,6 +61,25 @@ def write_table(path: Path, table: pa.Table, *, once: bool = False) -> None:
         pq.write_table(table, beside, compression="zstd")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def tail(path: Path, most: int, offset: int = 0) -> str:
+    """The last bytes of a text, none before `offset`; empty where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(offset, stream.seek(0, 2) - most))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -155,18 +155,8 @@ class Study:
             {
                 "name": self.name,
                 "store": str(self.store),
-                "grid": list(self.grid),
-                "cells": [
-                    {
-                        "label": cell.label,
-                        "given": cell.given,
-                        "config": cell.config,
-                        "stages": cell.stages,
-                        "wanted": [str(ref) for ref in cell.wanted],
-                        "merged": list(cell.merged),
-                    }
-                    for cell in self.cells
-                ],
+                "grid": self.grid,
+                "cells": [{**vars(cell), "wanted": [str(ref) for ref in cell.wanted]} for cell in self.cells],
                 "nodes": {str(ref): [str(parent) for parent in parents] for ref, parents in self.nodes.items()},
                 "again": {str(ref): made for ref, made in self.again.items()},
                 "launched_by": dict(self.launched_by),

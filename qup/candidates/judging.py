@@ -14,12 +14,11 @@ import pyarrow as pa
 from qup.candidates.problems import kept_rollouts
 from qup.config.views import RankingView, RetentionView
 from qup.draws import uniform
-from qup.errors import InputError
 from qup.oracle import LEDGER, Answer, Ask, retrying, stage_oracle
 from qup.pipeline.context import Context
 from qup.serving.facts import noted
 from qup.store import Artifact
-from qup.store.rows import positions
+from qup.store.rows import owners
 from qup.text.prompts import Prompt
 
 T = TypeVar("T")
@@ -76,10 +75,16 @@ def judged(inputs: Mapping[str, Artifact], sample: int, seed: int) -> Judged:
     ids = pa.chunked_array([pa.array([aligned[p] for p in sorted(lowest)], pa.string())])
     solvable = inputs["solvable"].table("solvable", ["problem_id", "kept"])
     problems = inputs["problems"].table("problems", ["problem_id", "question"])
-    picked = solvable.take(pa.array(_found(ids, solvable["problem_id"], "solvable")))
+    picked = solvable.take(
+        pa.array(owners(ids, solvable["problem_id"], "is to be judged, and is not in solvable: the stages do not belong together"))
+    )
     native = kept_rollouts(inputs["rollouts"], picked, ["problem_id", "text"])
-    questions = problems["question"].take(pa.array(_found(ids, problems["problem_id"], "problems")))
-    texts = native["text"].take(pa.array(_found(ids, native["problem_id"], "rollouts")))
+    questions = problems["question"].take(
+        pa.array(owners(ids, problems["problem_id"], "is to be judged, and is not in problems: the stages do not belong together"))
+    )
+    texts = native["text"].take(
+        pa.array(owners(ids, native["problem_id"], "is to be judged, and is not in rollouts: the stages do not belong together"))
+    )
     return Judged(ids.to_pylist(), questions.to_pylist(), texts.to_pylist())
 
 
@@ -87,7 +92,11 @@ def stream_texts(stream: Artifact, ids: Sequence[str]) -> list[str]:
     """A stream's traces of some problems."""
     table = stream.table("stream", ["problem_id", "text"])
     wanted = pa.chunked_array([pa.array(list(ids), pa.string())])
-    return table["text"].take(pa.array(_found(wanted, table["problem_id"], "stream"))).to_pylist()
+    return (
+        table["text"]
+        .take(pa.array(owners(wanted, table["problem_id"], "is to be judged, and is not in stream: the stages do not belong together")))
+        .to_pylist()
+    )
 
 
 def read_ratings(text: str) -> dict[str, float] | None:
@@ -132,11 +141,3 @@ def _number(value: object) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if 1 <= number <= 5 else None
-
-
-def _found(ids: pa.ChunkedArray, among: pa.ChunkedArray, what: str) -> np.ndarray:
-    found = positions(ids, among)
-    if (found < 0).any():
-        missing = ids[int(np.flatnonzero(found < 0)[0])].as_py()
-        raise InputError(f"problem {missing!r} is to be judged, and is not in {what}: the stages do not belong together")
-    return found

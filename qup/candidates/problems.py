@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from qup.draws import choose
-from qup.errors import InputError
 from qup.store import Artifact, rows
 
 
@@ -36,12 +35,7 @@ def solvable_problems(inputs: Mapping[str, Artifact]) -> ProblemSet:
     """Solvable problems with their questions and gold answers; raises InputError where one is not among the problems."""
     solvable = inputs["solvable"].table("solvable", ["problem_id", "kept"])
     problems = inputs["problems"].table("problems", ["problem_id", "question", "answer"])
-    found = rows.positions(solvable["problem_id"], problems["problem_id"])
-    if (found < 0).any():
-        raise InputError(
-            f"solvable problem {solvable['problem_id'][int(np.flatnonzero(found < 0)[0])].as_py()!r} is not among the problems"
-        )
-    picked = pa.array(found)
+    picked = pa.array(rows.owners(solvable["problem_id"], problems["problem_id"], "is solvable, and is not among the problems"))
     return ProblemSet(
         solvable["problem_id"], problems["question"].take(picked), problems["answer"].take(picked), np.asarray(solvable["kept"])
     )

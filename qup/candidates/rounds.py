@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from qup.errors import InputError
 from qup.scoring.totals import pool_totals
 from qup.store import Artifact, rows
 
@@ -18,12 +17,7 @@ NATIVE = "nll.native"
 def native_nll(inputs: Mapping[str, Artifact], ids: pa.ChunkedArray) -> np.ndarray:
     """Nats a token of each problem's kept native trace, [P]; raises InputError naming a problem that has none."""
     table = pool_totals(inputs[NATIVE])
-    found = rows.positions(ids, table["problem_id"])
-    if (found < 0).any():
-        raise InputError(
-            f"problem {ids[int(np.flatnonzero(found < 0)[0])].as_py()!r} has no NLL of its native trace in perplexity/{inputs[NATIVE].key}"
-        )
-    return per_token(table)[found]
+    return per_token(table)[rows.owners(ids, table["problem_id"], f"has no NLL of its native trace in perplexity/{inputs[NATIVE].key}")]
 
 
 def per_token(table: pa.Table) -> np.ndarray:

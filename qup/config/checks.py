@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 
@@ -13,6 +12,7 @@ from qup.config.schema import Benchmark, Config, LabProblems, Model, Problems, R
 from qup.config.settle import BASE
 from qup.config.streams import named_reward, stream_faults
 from qup.errors import Fault
+from qup.files import read_json
 from qup.measures import KINDS
 
 WANDB_NAME, WANDB_TAG, WANDB_NOT_IN_PROJECTS = 128, 64, "/\\#?%:"
@@ -181,13 +181,8 @@ def _measures(cell: Config) -> Iterator[Fault]:
 def _architecture(model: Model) -> str:
     """model_type of a local directory's config.json; "" where it isn't known yet."""
     found = local(model.path) if model.path else None
-    if found is None or not (found / "config.json").is_file():
-        return ""
-    try:
-        read = json.loads((found / "config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return ""
-    return str(read.get("model_type", "")) if isinstance(read, dict) else ""
+    read = read_json(found / "config.json") if found is not None else None
+    return str((read or {}).get("model_type", ""))
 
 
 def _trainer(cell: Config) -> Iterator[Fault]:

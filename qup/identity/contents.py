@@ -8,7 +8,7 @@ import json
 import time
 from pathlib import Path
 
-from qup.files import file_sha256, write_text
+from qup.files import file_sha256, read_json, write_text
 
 CACHE = ".digests.json"
 SETTLED_NS = 2_000_000_000
@@ -20,7 +20,7 @@ class Digests:
 
     def __init__(self, store_dir: Path) -> None:
         self._path = store_dir / CACHE
-        self._known = self._load()
+        self._known: dict[str, list[int | str]] = read_json(self._path) or {}
         self._new: dict[str, list[int | str]] = {}
 
     def of(self, path: Path) -> str:
@@ -38,15 +38,8 @@ class Digests:
         if not self._new or not self._path.parent.is_dir():
             return
         with contextlib.suppress(OSError):
-            write_text(self._path, json.dumps(self._load() | self._new))
+            write_text(self._path, json.dumps((read_json(self._path) or {}) | self._new))
             self._new = {}
-
-    def _load(self) -> dict[str, list[int | str]]:
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
     def _file(self, path: Path) -> str:
         name, before = str(path.absolute()), _stamp(path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import qup
-from qup.files import write_json
+from qup.files import read_json, write_json
 from qup.pipeline.kinds import KINDS
 
 ROOT = Path(qup.__file__).parent
@@ -170,7 +169,7 @@ class Code:
         self._root, self._package, self._cache = root, root.name, cache
         self._files: dict[str, Path | None] = {}
         self._read: dict[str, Module] = {}
-        self._known = _load(cache)
+        self._known = (read_json(cache) or {}) if cache else {}
         self._new: dict[str, Any] = {}
 
     def digest(self, module: str) -> str:
@@ -209,7 +208,11 @@ class Code:
         if not self._new or self._cache is None or not self._cache.parent.is_dir():
             return
         try:
-            write_json(self._cache, self._new if len(self._known) > 20 * len(self._read) else _load(self._cache) | self._new, compact=True)
+            write_json(
+                self._cache,
+                self._new if len(self._known) > 20 * len(self._read) else (read_json(self._cache) or {}) | self._new,
+                compact=True,
+            )
             self._new = {}
         except OSError:
             self._cache = None
@@ -297,14 +300,6 @@ class _Reach:
         if module is None:
             return False
         return attribute in module.definitions or module.imports.get(attribute, f"{name}:{attribute}") != f"{name}:{attribute}"
-
-
-def _load(cache: Path | None) -> dict[str, Any]:
-    try:
-        found = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @functools.cache

@@ -62,20 +62,11 @@ class Job:
         write_json(
             self.path,
             {
-                "study": self.study,
+                **vars(self),
                 "study_dir": str(self.study_dir),
                 "store": str(self.store),
-                "lease_s": self.lease_s,
-                "ref": list(self.ref),
-                "label": self.label,
                 "view": plain(self.view),
-                "inputs": {name: list(ref) for name, ref in self.inputs.items()},
-                "hints": {name: list(ref) for name, ref in self.hints.items()},
                 "resources": plain(self.resources),
-                "units": self.units,
-                "replace": self.replace,
-                "own_code": self.own_code,
-                "packages": self.packages,
             },
             compact=True,
             sync=False,
@@ -86,22 +77,15 @@ class Job:
     def load(cls, path: Path) -> Job:
         content = json.loads(path.read_text(encoding="utf-8"))
         ref = Ref(*content["ref"])
-        return cls(
-            study=content["study"],
-            study_dir=Path(content["study_dir"]),
-            store=Path(content["store"]),
-            lease_s=content["lease_s"],
-            ref=ref,
-            label=content["label"],
-            view=build(KINDS[ref.kind].view, content["view"]),
-            inputs={name: Ref(*value) for name, value in content["inputs"].items()},
-            hints={name: Ref(*value) for name, value in content["hints"].items()},
-            resources=build(Resources, content["resources"]),
-            units=content["units"],
-            replace=content["replace"],
-            own_code=content.get("own_code", False),
-            packages=content["packages"],
-        )
+        read: dict[str, Any] = {
+            "study_dir": Path(content["study_dir"]),
+            "store": Path(content["store"]),
+            "ref": ref,
+            "view": build(KINDS[ref.kind].view, content["view"]),
+            "resources": build(Resources, content["resources"]),
+        }
+        read |= {part: {name: Ref(*value) for name, value in content[part].items()} for part in ("inputs", "hints")}
+        return cls(**content | read)
 
 
 def job_of(planned: Planned, study: str, study_dir: Path, store: Store, packages: Mapping[str, str] | None = None) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 from qup.config.fingerprint import plain
 from qup.config.schema import Config, Resources
 from qup.errors import BudgetExceeded, QupError
+from qup.files import read_json
 from qup.launch.code import stage_code
 from qup.launch.costs import Cost, Estimator
 from qup.pipeline import KINDS, Graph, Node, Ref, build_graph
@@ -231,11 +231,8 @@ def spent_usd(graph: Graph, store: Store, study: str) -> dict[Ref, float]:
 
 def _paid(folder: Path, study: str) -> float:
     """Dollars that an artifact took, where this study had it made."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0
-    if manifest.get("study") != study or manifest.get("adopted_from"):
+    manifest = read_json(folder / "manifest.json")
+    if manifest is None or manifest.get("study") != study or manifest.get("adopted_from"):
         return 0.0
     return float((manifest["metrics"].get("spent") or {}).get("usd", 0.0))
 

@@ -6,7 +6,6 @@ The same code path serves the local launcher's forked children and SLURM's jobs.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -15,7 +14,6 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from qup.errors import CorruptArtifact, Interrupted, LeaseLost, QupError
 from qup.files import write_json
@@ -142,16 +140,6 @@ def write_failure(job: Job, text: str, corrupt: list[str] | None = None) -> None
         write_json(job.failure, {"ref": list(job.ref), "label": job.label, "error": text, "corrupt": corrupt, "time": time.time()})
     except OSError as failure:
         logging.getLogger("qup").error("the failure could not be recorded: %s", failure)
-
-
-def read_failure(path: Path) -> dict[str, Any] | None:
-    """A recorded failure, None where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    assert isinstance(content, dict)
-    return content
 
 
 def main() -> None:

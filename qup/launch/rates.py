@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from qup.files import read_json
 
 RECENT = 20
 """Artifacts of a kind that a rate is taken from."""
@@ -64,10 +65,7 @@ class Rates:
         except FileNotFoundError:
             return
         for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)[: 5 * RECENT]:
-            try:
-                manifest = json.loads((Path(entry.path) / "manifest.json").read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
+            manifest = read_json(Path(entry.path) / "manifest.json") or {}
             if manifest.get("units") and not manifest.get("adopted_from") and identity(manifest["fields"]) == wanted:
                 yield manifest
 

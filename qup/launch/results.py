@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import qup
-from qup.files import write_json
+from qup.files import read_json, write_json
 from qup.launch.plan import Plan
 from qup.launch.slurm.commands import Slurm
 from qup.launch.slurm.ended import last_words, outputs
@@ -126,12 +125,8 @@ def _files(out: Path) -> dict[str, list[int]]:
 
 def _rows_as_built(out: Path, made_of: str) -> list[dict[str, Any]] | None:
     """The rows of the report that lies there, where it was made of just this and nobody has touched it; else None."""
-    try:
-        known = json.loads((out / MADE_OF).read_text(encoding="utf-8"))
-        rows: list[dict[str, Any]] = known["rows"]
-        return rows if known["of"] == made_of and known["files"] == _files(out) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    known = read_json(out / MADE_OF) or {}
+    return known["rows"] if known.get("of") == made_of and known["files"] == _files(out) else None
 
 
 def _remember(out: Path, made_of: str, rows: list[dict[str, Any]]) -> None:
@@ -142,7 +137,4 @@ def _remember(out: Path, made_of: str, rows: list[dict[str, Any]]) -> None:
 
 def _said(out: Path) -> list[str]:
     """What the report in a folder answers, in lines for a terminal; none where it is not there or cannot be read."""
-    try:
-        return [str(line) for line in json.loads((out / "summary.json").read_text(encoding="utf-8"))["told"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    return [str(line) for line in (read_json(out / "summary.json") or {}).get("told", ())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from qup.errors import QupError
+from qup.files import read_json
 from qup.launch.attendance import attended
 from qup.launch.plan import published
-from qup.launch.process import read_failure
 from qup.launch.slurm.commands import QueueJob, Slurm
 from qup.launch.slurm.ended import IN_WORDS, decode, exit_status, last_words, outputs, status_in_words
 from qup.launch.slurm.ledger import Ledger, Queue, Submission
@@ -145,7 +144,7 @@ class _Reader:
             return _live(ref, live, self._progress(ref, held))
         if held is not None and not holder_is_dead(held) and _recent(self.store, ref):
             return StageStatus(ref, "running", self._progress(ref, held))
-        failure = read_failure(self.study.folder / "failed" / f"{ref.kind}-{ref.key}.json")
+        failure = read_json(self.study.folder / "failed" / f"{ref.kind}-{ref.key}.json")
         if not tasks:
             return StageStatus(ref, "failed", _last(failure["error"])) if failure else StageStatus(ref, "waiting")
         if self.away:
@@ -232,11 +231,8 @@ def _recent(store: Store, ref: Ref) -> bool:
 
 def _expected(folder: Path) -> dict[Ref, float]:
     """Seconds that the plan says of each stage."""
-    try:
-        stages = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["stages"]
-        return {Ref(stage["name"], stage["key"]): float(stage["cost"]["seconds"]) for stage in stages if stage["cost"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    stages = (read_json(folder / "plan.json") or {}).get("stages", ())
+    return {Ref(stage["name"], stage["key"]): float(stage["cost"]["seconds"]) for stage in stages if stage.get("cost")}
 
 
 def _last(text: str) -> str:
@@ -262,16 +258,12 @@ def _mark_forgotten(seen: StudyStatus, jobs: Mapping[str, QueueJob]) -> None:
     waiting = [ref for ref, status in seen.stages.items() if status.state == "waiting"]
     if not waiting or study.dry_run or seen.slurm or attended(study.folder):
         return
-    try:
-        driver = json.loads(driver_record(study.folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        driver = None
-    if driver is not None:
+    if (driver := read_json(driver_record(study.folder))) is not None:
         job = jobs.get(driver["job"])
         if job is not None and job.alive:
             return
         how = IN_WORDS.get(job.state.split()[0], job.state.lower()) if job is not None else "gone"
-        where = f"job {driver['job']}" if driver["job"] else f"log {driver.get('log', study.folder / 'logs' / 'driver.log')}"
-        seen.driver = f"the driver ended before everything was submitted ({where}): {driver.get('error') or how}"
+        which = f"job {driver['job']}" if driver["job"] else f"log {driver.get('log', study.folder / 'logs' / 'driver.log')}"
+        seen.driver = f"the driver ended before everything was submitted ({which}): {driver.get('error') or how}"
     for ref in waiting:
         seen.stages[ref] = replace(seen.stages[ref], state="lost", detail=FORGOTTEN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from qup.config.paths import local, missing
 from qup.config.schema import Benchmark, Model, Oracle, Problems, Reward, Sampling
 from qup.data.sets import questions
 from qup.errors import Fault, InputError
+from qup.files import read_json
 from qup.lab.chains import longest_question
 from qup.models.load import context_length, gguf_path, load_configs, load_tokenizer
 from qup.models.tokens import without_room
@@ -48,7 +48,7 @@ def check_reward(reward: Reward, key: str) -> list[Fault]:
     folder = local(reward.path)
     if reward.lab is not None or folder is None or not reward.path or not folder.exists():
         return []
-    config = _json(folder / "config.json") if folder.is_dir() else None
+    config = read_json(folder / "config.json") if folder.is_dir() else None
     if config is None:
         return [Fault(f"{key}.path", reward.path, "a directory with config.json, weights and tokenizer is valid, or a hub name")]
     labels = len(config.get("id2label") or {}) or config.get("num_labels") or 2
@@ -59,9 +59,9 @@ def check_reward(reward: Reward, key: str) -> list[Fault]:
 
 def check_oracle(oracle: Oracle, folder: Path, key: str) -> list[Fault]:
     """What is wrong with a directory that is to be served as Oracle."""
-    if _json(folder / "config.json") is None:
+    if read_json(folder / "config.json") is None:
         return [Fault(f"{key}.model", oracle.model, "a directory with config.json, weights and tokenizer is valid, or a hub name")]
-    if not oracle.chat_template and not _chat_template(folder, _json(folder / "tokenizer_config.json") or {}):
+    if not oracle.chat_template and not _chat_template(folder, read_json(folder / "tokenizer_config.json") or {}):
         why = f"has no chat template, so it is a base model and can't be asked; choose an instruct model, or set {key}.chat_template"
         return [Fault(f"{key}.model", oracle.model, why)]
     return []
@@ -134,13 +134,13 @@ def _directory(model: Model, folder: Path) -> list[Fault]:
     if not folder.is_dir():
         why = missing(model.path) or "not a directory"
         return [fault(f"{why}; a directory with config.json, weights and tokenizer is valid, or a hub name such as org/model")]
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config is None:
         return [fault("config.json is missing or not JSON; a directory written by save_pretrained is valid")]
     faults = []
     if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         faults.append(fault(f"no weights there; one of {', '.join(WEIGHTS)} is needed"))
-    settings = _json(folder / "tokenizer_config.json") or {}
+    settings = read_json(folder / "tokenizer_config.json") or {}
     if not any((folder / name).exists() for name in TOKENIZERS):
         faults.append(fault(f"no tokenizer there; one of {', '.join(TOKENIZERS)} is needed"))
     elif TEMPLATES[model.template].chat and not _chat_template(folder, settings):
@@ -158,7 +158,7 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> bool:
 def _family(model: Model, folder: Path, config: dict[str, Any]) -> list[Fault]:
     """A tokenizer that writes ids which the model has no embedding for."""
     rows = _setting(config, "vocab_size")
-    tokenizer = _json(folder / "tokenizer.json")
+    tokenizer = read_json(folder / "tokenizer.json")
     if rows is None or tokenizer is None:
         return []
     vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
@@ -182,11 +182,3 @@ def _setting(config: dict[str, Any], name: str) -> int | None:
     if found is None and isinstance(config.get("text_config"), dict):
         found = config["text_config"].get(name)
     return found if isinstance(found, int) else None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

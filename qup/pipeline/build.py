@@ -83,25 +83,27 @@ def _first_half(graph: Graph, cell: Config) -> _Arm:
     return arm
 
 
-def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
+def _candidates(graph: Graph, arm: _Arm, pool: Pool, *, refined: bool = True) -> Ref:
+    """A pool as the cell wants it, or what it is before its refinement."""
     cell = arm.cell
     assert arm.rollouts is not None and arm.solvable is not None
-    refinement = relevant_refinement(cell.refinement, pool.source)
+    refinement = relevant_refinement(cell.refinement if refined else replace(cell.refinement, name="none"), pool.source)
+    asks = asks_oracle(pool.source, refinement.name)
     inputs = {"problems": arm.problems, "rollouts": arm.rollouts, "solvable": arm.solvable}
     if pool.source == "student":
         assert arm.verdicts is not None
         inputs["verdicts"] = arm.verdicts
     elif refinement.name != "none":
-        inputs["base"] = _unrefined(graph, arm, pool, inputs)
+        inputs["base"] = _candidates(graph, arm, pool, refined=False)
     view = views.CandidatesView(
         source=relevant_source(cell.source, pool.source, refinement.name),
         refinement=refinement,
-        oracle=pool.oracle,
+        oracle=pool.oracle if asks else NO_ORACLE,
         seed=cell.selection.seed or 0,
         extraction=cell.rollouts.extraction,
         timeout_s=cell.rollouts.timeout_s if pool.source != "student" or refinement.name != "none" else Rollouts().timeout_s,
         model=cell.model,
-        teacher=pool.written if asks_oracle(pool.source, refinement.name) else ORACLE,
+        teacher=pool.written if asks else ORACLE,
         vllm=cell.vllm,
         sampling=cell.rollouts.sampling if pool.source == "cooperative" and refinement.name == "none" else None,
     )
@@ -109,23 +111,6 @@ def _candidates(graph: Graph, arm: _Arm, pool: Pool) -> Ref:
     if refinement.name == "none" or refinement.tries == 1:
         return graph.add("candidates", view, inputs | arm.student, label=label)
     return _rounds(graph, arm, view, inputs, label)
-
-
-def _unrefined(graph: Graph, arm: _Arm, pool: Pool, inputs: dict[str, Ref]) -> Ref:
-    cell = arm.cell
-    view = views.CandidatesView(
-        source=relevant_source(cell.source, pool.source, "none"),
-        refinement=relevant_refinement(replace(cell.refinement, name="none"), pool.source),
-        oracle=pool.oracle if asks_oracle(pool.source, "none") else NO_ORACLE,
-        seed=cell.selection.seed or 0,
-        extraction=cell.rollouts.extraction,
-        timeout_s=cell.rollouts.timeout_s,
-        model=cell.model,
-        teacher=pool.written if asks_oracle(pool.source, "none") else ORACLE,
-        vllm=cell.vllm,
-        sampling=cell.rollouts.sampling if pool.source == "cooperative" else None,
-    )
-    return graph.add("candidates", view, inputs | arm.student, label=f"{cell.model.name}/{pool.name}.none")
 
 
 def _rounds(graph: Graph, arm: _Arm, view: views.CandidatesView, inputs: dict[str, Ref], label: str) -> Ref:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.errors import InputError, Interrupted
+from qup.errors import Interrupted
 from qup.pipeline.context import Context
 from qup.store import Artifact, rows
 
@@ -50,10 +50,8 @@ class TraceSet:
         for group, table in zip(groups, tables, strict=True):
             keys = self.keys.take(pa.array(group))
             if self.questions is not None:
-                found = rows.positions(keys["problem_id"], self.questions["problem_id"])
-                if (found < 0).any():
-                    missing = keys["problem_id"][int(np.flatnonzero(found < 0)[0])].as_py()
-                    raise InputError(f"problem {missing!r} of {self.artifact.stage} is not among the problems")
+                stray = f"has {self.artifact.stage}, and is not among the problems"
+                found = rows.owners(keys["problem_id"], self.questions["problem_id"], stray)
                 table = table.append_column("question", self.questions["question"].take(pa.array(found)))
             yield pa.table({**{name: keys[name] for name in KEYS.names}, "question": table["question"], "text": table["text"]})
 

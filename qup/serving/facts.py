@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qup.files import write_text
+from qup.files import read_json, write_text
 
 FILE = "served.json"
 
@@ -18,8 +18,5 @@ def note(folder: Path, facts: dict[str, Any]) -> None:
 
 def noted(folder: Path) -> dict[str, Any]:
     """`{"served": facts}` of the last server; empty where there was none."""
-    try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {"served": found}
+    found = read_json(folder / FILE)
+    return {} if found is None else {"served": found}

@@ -22,9 +22,10 @@ from urllib.error import HTTPError
 
 from qup.config.schema import Vllm
 from qup.errors import Interrupted, QupError
+from qup.files import tail
 from qup.serving import command
 from qup.serving.http import fetch, fetch_json
-from qup.serving.log import cause, tail
+from qup.serving.log import MOST, cause
 from qup.serving.models import served, served_limit
 from qup.serving.pulse import Counts, Pulse, read_counts
 
@@ -210,7 +211,7 @@ class Server:
                 raise Interrupted("asked to stop while the vLLM server was starting")
             if not self.alive:
                 assert self._process is not None
-                if _TAKEN.search(tail(self.log_file, self._began)):
+                if _TAKEN.search(tail(self.log_file, MOST, self._began)):
                     return False
                 raise QupError(f"the vLLM server ended with status {self._process.poll()}: {self._death()}; its log is {self.log_file}")
             if time.monotonic() > deadline:

@@ -14,7 +14,7 @@ from qup.errors import InputError
 from qup.pipeline.context import Context
 from qup.records import SOLVABLE
 from qup.store import Artifact, save_table
-from qup.store.rows import positions
+from qup.store.rows import owners
 
 Inputs = Mapping[str, Artifact]
 
@@ -26,10 +26,7 @@ def run(view: SolvableView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
     """
     ids = inputs["problems"].table("problems", ["problem_id"])["problem_id"]
     rollouts = inputs["verdicts"].table("verdicts", ["problem_id", "sample", "correct", "eligible"])
-    owner_N = positions(rollouts["problem_id"], ids)
-    if (owner_N < 0).any():
-        stray = rollouts["problem_id"][int(np.flatnonzero(owner_N < 0)[0])].as_py()
-        raise InputError(f"the rollouts hold problem {stray!r}, which is not among the problems")
+    owner_N = owners(rollouts["problem_id"], ids, "has rollouts, and is not among the problems")
     sample_N, correct_N, eligible_N = (np.asarray(rollouts[name]) for name in ("sample", "correct", "eligible"))
     samples_P, correct_P, eligible_P = (
         np.bincount(owner_N, weights=weight, minlength=len(ids)).astype(np.int64)
@@ -46,16 +43,9 @@ def run(view: SolvableView, inputs: Inputs, ctx: Context) -> dict[str, Any]:
         int(sample_N[good[first_P[problem] + choose(view.seed, name, int(eligible_P[problem]))]])
         for problem, name in zip(solvable.tolist(), names, strict=True)
     ]
-    columns = {
-        "problem_id": names,
-        "n_samples": samples_P[solvable],
-        "n_correct": correct_P[solvable],
-        "n_eligible": eligible_P[solvable],
-        "kept": kept,
-    }
-    save_table(
-        ctx.out, "solvable", pa.table({field.name: pa.array(columns[field.name], field.type) for field in SOLVABLE}, schema=SOLVABLE)
-    )
+    counts = {"n_samples": samples_P, "n_correct": correct_P, "n_eligible": eligible_P}
+    columns = {"problem_id": names, **{name: count_P[solvable] for name, count_P in counts.items()}, "kept": kept}
+    save_table(ctx.out, "solvable", pa.Table.from_pydict(columns, schema=SOLVABLE))
     most = int(samples_P.max())
     return {
         "n_problems": len(ids),

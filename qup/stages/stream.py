@@ -233,9 +233,7 @@ def _annotated(
 ) -> pa.Table:
     """Adds question, weight, the random rule's choice and the number of the problem's eligible candidates."""
     problems = inputs["problems"].table("problems", ["problem_id", "question"])
-    found = rows.positions(ids, problems["problem_id"])
-    if (found < 0).any():
-        raise InputError(f"aligned problem {ids[int(np.flatnonzero(found < 0)[0])].as_py()!r} is not among the problems")
+    found = rows.owners(ids, problems["problem_id"], "is aligned, and is not among the problems")
     count_P = np.zeros(len(ids), np.int32)
     count_P[owner_G] = eligible_G
     problem_N = rows.positions(table["problem_id"], ids)

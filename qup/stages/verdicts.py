@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from qup.answers.extraction import extract
 from qup.answers.verifier import CORRECT, VERDICTS, Verifier
 from qup.config.views import VerdictsView
-from qup.errors import InputError
 from qup.pipeline.context import Context
 from qup.records import VERDICTS as TABLE
 from qup.store import Artifact, rows
@@ -32,10 +31,8 @@ def plan(view: VerdictsView, inputs: Inputs, ctx: Context) -> int:
 def shard(view: VerdictsView, inputs: Inputs, ctx: Context, indices: Sequence[int]) -> None:
     """Reads and compares the answers of some shards. Raises InputError where a rollout is of no problem."""
     problems = inputs["problems"].table("problems", ["problem_id", "answer"])
-    owner_N = rows.positions(inputs["rollouts"].table("rollouts", ["problem_id"])["problem_id"], problems["problem_id"])
-    if (owner_N < 0).any():
-        stray = inputs["rollouts"].table("rollouts", ["problem_id"])["problem_id"][int(np.flatnonzero(owner_N < 0)[0])].as_py()
-        raise InputError(f"the rollouts hold problem {stray!r}, which is not among the problems")
+    drawn = inputs["rollouts"].table("rollouts", ["problem_id"])["problem_id"]
+    owner_N = rows.owners(drawn, problems["problem_id"], "has rollouts, and is not among the problems")
     golds = problems["answer"].to_pylist()
     groups = [np.flatnonzero(owner_N // SHARD == index) for index in sorted(indices)]
     columns = ["problem_id", "sample", "text", "finish"]

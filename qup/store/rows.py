@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from qup.errors import InputError
 from qup.files import write_table, writing
 from qup.store import Artifact
 
@@ -70,6 +71,14 @@ def positions(values: pa.ChunkedArray | pa.Array, ids: pa.ChunkedArray | pa.Arra
     """Where each value stands in `ids`, int64, −1 for those that do not occur."""
     found = pc.index_in(values, value_set=ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)
     return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+
+
+def owners(values: pa.ChunkedArray, ids: pa.ChunkedArray, what: str) -> np.ndarray:
+    """As `positions`; raises InputError with the first problem that does not occur, of which `what` is told."""
+    found = positions(values, ids)
+    if (found < 0).any():
+        raise InputError(f"problem {values[int(np.argmax(found < 0))].as_py()!r} {what}")
+    return found
 
 
 def create_once(path: Path, table: pa.Table) -> pa.Table:

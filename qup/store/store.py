@@ -183,14 +183,7 @@ class Store:
             if path.is_file()
         }
         manifest = {
-            "stage": record.stage,
-            "version": record.version,
-            "key": record.key,
-            "fields": record.fields,
-            "inputs": record.inputs,
-            "code": record.code,
-            "identity": record.identity,
-            "study": record.study,
+            **vars(record),
             "digest": data_digest(out),
             "files": files,
             "metrics": metrics,

@@ -6,13 +6,12 @@ stage or to `qup sync` (offline, where half a run would stand beside the whole o
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+from qup.files import read_json
 from qup.tracking.replay import already, replay, send, start
 from qup.tracking.spec import END, Spec
 
@@ -27,7 +26,7 @@ def follow(folder: Path, parent: int) -> int:
         run = start(spec, folder)
         sent = already(run)
     end = None
-    while os.getppid() == parent and (end := _ended(folder)) is None:
+    while os.getppid() == parent and (end := read_json(folder / END)) is None:
         if run is not None:
             sent = send(run, spec.history(folder), sent)
         time.sleep(POLL_S)
@@ -43,14 +42,6 @@ def follow(folder: Path, parent: int) -> int:
     run.summary.update(end.get("summary", {}))
     run.finish(exit_code=1 if end.get("failed") else 0)
     return 0
-
-
-def _ended(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / END).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 if __name__ == "__main__":

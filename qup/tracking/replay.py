@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qup.files import read_json
 from qup.tracking.spec import Spec
 
 INIT_S = 60.0
@@ -120,9 +120,6 @@ def _reference(run: Any, name: str, path: str) -> None:
 
 def report_summary(report: Path) -> dict[str, Any]:
     """The verdicts of a report, for the summary of the study's run."""
-    try:
-        content = json.loads((report / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    content = read_json(report / "summary.json") or {}
     found = {f"verdict.{one['student']}": one["outcome"] for one in content.get("verdicts", [])}
     return found | {name: content[name] for name in ("cells", "toy_world") if name in content}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qup.config.fingerprint import build
 from qup.config.schema import Tracking
 from qup.errors import InputError
-from qup.files import file_sha256, write_text
+from qup.files import file_sha256, read_json, write_text
 from qup.pipeline import KINDS
 from qup.pipeline.graph import Ref
 from qup.store import Artifact, Store
@@ -157,12 +157,8 @@ def _references(store: Store, artifact: Artifact, kind: str, cell: Cell) -> dict
 def _sync(run: _Run, folder: Path, patience_s: float | None = None) -> str:
     """Sends one run in a process of its own, unless exactly this was sent before; `failed` where it takes too long."""
     digest = run.digest
-    try:
-        known = json.loads((folder / SYNCED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
     there = run.spec.mode == "online" or any((folder / "wandb").glob("offline-run-*/*.wandb"))
-    if known.get("digest") == digest and there:
+    if there and (read_json(folder / SYNCED) or {}).get("digest") == digest:
         return "there already"
     run.spec.save(folder)
     write_text(folder / HISTORY, lines_of(run.history))

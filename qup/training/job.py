@@ -29,29 +29,11 @@ class Job:
 
     def save(self, folder: Path) -> None:
         """Writes job.json."""
-        content = {
-            "view": plain(self.view),
-            "stream": str(self.stream),
-            "student": str(self.student) if self.student else None,
-            "work": str(self.work),
-            "out": str(self.out),
-            "key": self.key,
-            "memory": self.memory,
-            "sources": self.sources,
-        }
-        (folder / "job.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        (folder / "job.json").write_text(json.dumps(vars(self) | {"view": plain(self.view)}, indent=1, default=str), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Job:
         """Reads job.json."""
         content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return cls(
-            build(TrainView, content["view"]),
-            Path(content["stream"]),
-            Path(content["student"]) if content["student"] else None,
-            Path(content["work"]),
-            Path(content["out"]),
-            content["key"],
-            content["memory"],
-            content["sources"],
-        )
+        paths = {name: Path(content[name]) for name in ("stream", "student", "work", "out") if content[name]}
+        return cls(**content | paths | {"view": build(TrainView, content["view"])})

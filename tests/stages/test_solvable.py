@@ -102,5 +102,5 @@ def test_no_solvable_problem_is_an_error_with_numbers_and_advice(tmp_path):
 
 
 def test_rollouts_of_other_problems_are_refused(tmp_path):
-    with pytest.raises(InputError, match="'p4', which is not among the problems"):
+    with pytest.raises(InputError, match="'p4' has rollouts, and is not among the problems"):
         run(tmp_path, inputs(tmp_path, order=["p0", "p1", "p2", "p3"]))

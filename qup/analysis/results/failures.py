@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from qup.analysis.results.shelf import Shelf
+from qup.files import tail
 from qup.study import Study
 
 TAIL_LINES, TAIL_BYTES = 15, 16_384
@@ -45,17 +45,7 @@ def failures(study: Study, shelf: Shelf) -> list[Failure]:
             continue
         if (stage, key) not in users or shelf.get(stage, key) is not None:
             continue
-        output = str(record.get("output") or "") or _tail(study.folder / "logs" / f"{stage}-{key}.log")
+        said = tail(study.folder / "logs" / f"{stage}-{key}.log", TAIL_BYTES).splitlines()
+        output = str(record.get("output") or "") or "\n".join(said[-TAIL_LINES:]).strip()
         made.append(Failure(stage, key, str(record.get("label", "")), why, output, tuple(users[stage, key])))
     return made
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - TAIL_BYTES))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(lines[-TAIL_LINES:]).strip()

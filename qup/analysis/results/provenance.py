@@ -202,76 +202,75 @@ def _place(run: Run, kind: str, name: str) -> str:
     return f"{kind}{f' {name}' if name else ''} of {run.student}, {run.arm.label}" + (f", {run.setting.label}" if kind == "train" else "")
 
 
-def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
-    def loss(what: str, name: str, of: str, note: str = "") -> Loss:
-        return Loss(where, what, _zero(metrics.get(name)), _zero(metrics.get(of)), note)
+_COUNTED = {
+    "problems": (
+        ("problems excluded for want of a gold answer", "excluded_no_gold", "n_loaded"),
+        ("problems removed because a benchmark holds them", "removed", "n_loaded"),
+    ),
+    "rollouts": (
+        ("rollouts cut at the length limit", "truncated", "n_samples"),
+        ("empty rollouts", "empty", "n_samples"),
+        (CLAMPED, "clamped", "n_problems"),
+        ("problems without room for a response (problems.too_long=exclude)", "n_too_long", "n_problems"),
+    ),
+    "verdicts": (
+        ("right rollouts cut at the length limit (in no stream)", "correct_cut_off", "n_samples"),
+        ("rollouts without a readable answer", "no_answer", "n_samples"),
+        ("symbolic comparisons that ran out of time (counted wrong)", "timeouts", "n_samples"),
+        (UNDECIDED, "undecided", "n_samples"),
+    ),
+    "stream": (
+        ("wrong traces kept and flagged", "n_flagged", "n"),
+        ("native traces standing in", "n_native", "n"),
+        ("candidates without a score", "n_unscored", "n"),
+    ),
+    "reward": (
+        ("traces too long for the reward model (no score)", "n_unfit", "n"),
+        ("scores that are no finite number (left out)", "n_invalid", "n"),
+    ),
+    "perplexity": (("empty traces", "n_empty", "n"), ("traces longer than training's limit", "n_truncated", "n")),
+    "train": (
+        ("examples with nothing left to learn", "n_dropped", "n_train"),
+        ("steps skipped for a non-finite gradient", "skipped_steps", "steps"),
+    ),
+}
+"""By stage kind: what was lost, the count of it, and of how many."""
 
+
+def _of_stage(kind: str, where: str, metrics: Mapping[str, Any]) -> list[Loss]:
+    def loss(what: str, count: float, of: float, note: str = "") -> Loss:
+        return Loss(where, what, count, of, note)
+
+    def told(name: str) -> float:
+        return _zero(metrics.get(name))
+
+    made = [loss(what, told(count), told(of)) for what, count, of in _COUNTED.get(kind, ())]
     match kind:
-        case "problems":
-            return _of_problems(where, metrics)
-        case "rollouts":
-            return [
-                loss("rollouts cut at the length limit", "truncated", "n_samples"),
-                loss("empty rollouts", "empty", "n_samples"),
-                loss(CLAMPED, "clamped", "n_problems"),
-                loss("problems without room for a response (problems.too_long=exclude)", "n_too_long", "n_problems"),
-            ]
-        case "verdicts":
-            return [
-                loss("right rollouts cut at the length limit (in no stream)", "correct_cut_off", "n_samples"),
-                loss("rollouts without a readable answer", "no_answer", "n_samples"),
-                loss("symbolic comparisons that ran out of time (counted wrong)", "timeouts", "n_samples"),
-                loss(UNDECIDED, "undecided", "n_samples"),
-            ]
+        case "problems" if not metrics.get("removed"):
+            overlap = (metrics.get("overlap") or {}).items()
+            held = "problems that {} holds too (kept: decontamination is off)"
+            made += [loss(held.format(name), _zero(found.get("exact")), told("n_loaded")) for name, found in overlap]
         case "solvable":
-            unsolved = _zero(metrics.get("n_problems")) - _zero(metrics.get("n_solvable"))
-            return [Loss(where, "problems that the student never solved", unsolved, _zero(metrics.get("n_problems")))]
+            made = [loss("problems that the student never solved", told("n_problems") - told("n_solvable"), told("n_problems"))]
         case "candidates" | "accept":
-            return _of_candidates(where, metrics)
+            made = _of_candidates(where, metrics)
         case "aligned":
-            lost = metrics.get("lost") or {}
             alone = metrics.get("lost_alone") or {}
-            made = [
-                Loss(
-                    where,
-                    f"problems without a verified trace in {arm}",
-                    _zero(count),
-                    _zero(metrics.get("n_solvable")),
-                    f"{alone.get(arm, 0)} lost by this arm alone",
-                )
-                for arm, count in lost.items()
-            ]
+            for arm, count in (metrics.get("lost") or {}).items():
+                note = f"{alone.get(arm, 0)} lost by this arm alone"
+                made.append(loss(f"problems without a verified trace in {arm}", _zero(count), told("n_solvable"), note))
             note = ""
             if metrics.get("solve_rate_dropped") is not None:
-                note = f"their solve rate is {_zero(metrics['solve_rate_dropped']):.2f}, of the kept ones {_zero(metrics.get('solve_rate_kept')):.2f}"
-            return [*made, loss("problems dropped from every stream", "n_dropped", "n_solvable", note)]
-        case "stream":
-            return [
-                loss("wrong traces kept and flagged", "n_flagged", "n"),
-                loss("native traces standing in", "n_native", "n"),
-                loss("candidates without a score", "n_unscored", "n"),
-            ]
-        case "reward":
-            return [
-                loss("traces too long for the reward model (no score)", "n_unfit", "n"),
-                loss("scores that are no finite number (left out)", "n_invalid", "n"),
-            ]
-        case "perplexity":
-            return [loss("empty traces", "n_empty", "n"), loss("traces longer than training's limit", "n_truncated", "n")]
+                note = f"their solve rate is {told('solve_rate_dropped'):.2f}, of the kept ones {told('solve_rate_kept'):.2f}"
+            made.append(loss("problems dropped from every stream", told("n_dropped"), told("n_solvable"), note))
         case "retention" | "ranking":
-            asked = _zero(metrics.get("n")) + _zero(metrics.get("n_failed"))
-            return [Loss(where, "ratings that the judge did not give", _zero(metrics.get("n_failed")), asked)]
+            made = [loss("ratings that the judge did not give", told("n_failed"), told("n") + told("n_failed"))]
         case "train":
-            examples = _zero(metrics.get("n_train"))
-            return [
-                Loss(where, "examples cut at the length limit", _zero(metrics.get("share_truncated")) * examples, examples),
-                Loss(where, "examples with nothing left to learn", _zero(metrics.get("n_dropped")), examples),
-                Loss(where, "steps skipped for a non-finite gradient", _zero(metrics.get("skipped_steps")), _zero(metrics.get("steps"))),
-            ]
+            made.insert(0, loss("examples cut at the length limit", told("share_truncated") * told("n_train"), told("n_train")))
         case "evaluate":
             solved = [*(metrics.get("benchmarks") or {}).values(), *(metrics.get("dev") or {}).values()]
-            return [Loss(where, CLAMPED, _zero(metrics.get("clamped")), sum(_zero(one.get("n")) for one in solved))]
-    return []
+            made = [loss(CLAMPED, told("clamped"), sum(_zero(one.get("n")) for one in solved))]
+    return made
 
 
 def _of_candidates(where: str, metrics: Mapping[str, Any]) -> list[Loss]:
@@ -297,15 +296,3 @@ def _sum(counts: Mapping[str, Any]) -> float:
 
 def _listed(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in counts.items() if value)
-
-
-def _of_problems(where: str, metrics: Mapping[str, Any]) -> list[Loss]:
-    loaded = _zero(metrics.get("n_loaded"))
-    made = [
-        Loss(where, "problems excluded for want of a gold answer", _zero(metrics.get("excluded_no_gold")), loaded),
-        Loss(where, "problems removed because a benchmark holds them", _zero(metrics.get("removed")), loaded),
-    ]
-    for name, found in (metrics.get("overlap") or {}).items():
-        if not metrics.get("removed"):
-            made.append(Loss(where, f"problems that {name} holds too (kept: decontamination is off)", _zero(found.get("exact")), loaded))
-    return made

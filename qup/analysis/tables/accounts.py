@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Entry, Table, figure, word
+from qup.analysis.tables.table import Column, Entry, Table, figure, texts, word
 
 
 def losses_table(survey: Survey) -> Table:
@@ -21,7 +21,7 @@ def losses_table(survey: Survey) -> Table:
         )
         for one in survey.losses
     )
-    columns = (Column("where", ("where",), False), Column("what", ("what",), False), Column("count", ("count",)), Column("of", ("of",)), Column("share", ("share",)), Column("note", ("note",), False))  # fmt: skip
+    columns = (*texts("where", "what"), Column("count", ("count",)), Column("of", ("of",)), Column("share", ("share",)), *texts("note"))  # fmt: skip
     return Table("losses", "What was dropped, cut, retried, or stood in for.", columns, rows)
 
 
@@ -52,7 +52,7 @@ def costs_table(survey: Survey) -> Table:
     names = ("stage", "results", "hours", "gpu_hours", "usd", "requests", "input_tokens", "output_tokens", "megabytes")
     headings = {"gpu_hours": "GPU-hours", "usd": "US dollars", "requests": "Oracle requests", "megabytes": "MB"}
     columns = tuple(Column(headings.get(name, name.replace("_", " ")), (name,), name != "stage") for name in names)
-    return Table("costs", "Cost by stage; what was adopted from an equal result cost nothing again.", columns, tuple(rows))
+    return Table("costs", "Cost by stage; what was adopted from an equal result cost nothing again.", columns, rows)
 
 
 def origins_table(survey: Survey) -> Table:

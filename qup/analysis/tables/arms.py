@@ -7,7 +7,7 @@ import math
 from qup.analysis.findings.numbers import difference, probability
 from qup.analysis.findings.survey import Survey
 from qup.analysis.findings.wording import against_base
-from qup.analysis.tables.table import Column, Entry, Table, differed, figure, measured, three, word
+from qup.analysis.tables.table import Column, Entry, Table, differed, figure, measured, texts, three, word
 
 _TOTAL = "total, %"
 
@@ -17,9 +17,7 @@ def arms_table(survey: Survey) -> Table:
     rewards = survey.rewards
     selecting = any(one.run.arm.selects for one in survey.summaries)
     columns = [
-        Column("student", ("student",), False),
-        Column("arm", ("arm",), False),
-        Column("setting", ("setting",), False),
+        *texts("student", "arm", "setting"),
         Column("seeds", ("seeds",)),
     ]
     columns += [Column(_TOTAL, three("total")), Column(f"minus {survey.baseline}, points", (*three("to_baseline"), "to_baseline_p_holm"))]
@@ -84,12 +82,12 @@ def contrasts_table(survey: Survey) -> Table:
             )
         )
     columns = (
-        Column("student", ("student",), False), Column("setting", ("setting",), False), Column("arm", ("arm",), False), Column("minus", ("minus",), False),
+        *texts("student", "setting", "arm", "minus"),
         Column("total, points [95 % alone]", three("total")), Column("p alone", ("p",)), Column(f"p after Holm over {_family(survey)}", ("p_holm",)), Column("pooled, points", ("pooled",)),
         Column("detectable, points", ("detectable",)), Column("df", ("df",)),
     )  # fmt: skip
     caption = "Planned comparisons of the total, one family. Intervals are of that comparison alone. Detectable: the smallest true difference found with 80 % power at Holm's first step."
-    return Table("contrasts", caption, columns, tuple(rows))
+    return Table("contrasts", caption, columns, rows)
 
 
 def benchmarks_table(survey: Survey) -> Table:
@@ -111,12 +109,12 @@ def benchmarks_table(survey: Survey) -> Table:
                     )
                 )
             rows.append(tuple(row))
-    columns = [Column("student", ("student",), False), Column("arm", ("arm",), False), Column("setting", ("setting",), False)]
+    columns = texts("student", "arm", "setting")
     for name in survey.benchmarks:
         columns += [Column(f"{name}, %", three(name)), Column(f"minus {survey.baseline}, points", three(f"{name}_to_baseline"))]
     return Table(
         "benchmarks",
         "Each benchmark by itself, and its paired difference to the baseline, 95 % intervals: exploratory, without correction.",
-        tuple(columns),
-        tuple(rows),
+        columns,
+        rows,
     )

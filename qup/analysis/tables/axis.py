@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Table, differed, figure, measured, three, word
+from qup.analysis.tables.table import Column, Table, differed, figure, measured, texts, three, word
 
 
 def axis_table(survey: Survey) -> Table:
@@ -20,8 +20,7 @@ def axis_table(survey: Survey) -> Table:
         rows.append(tuple(row))
     axis = survey.axis[0].axis if survey.axis else "value"
     columns = [
-        Column("student", ("student",), False),
-        Column("setting", ("setting",), False),
+        *texts("student", "setting"),
         Column(axis, (axis,)),
         Column("untuned, %", three("base")),
     ]
@@ -31,4 +30,4 @@ def axis_table(survey: Survey) -> Table:
         *[Column(f"{arm}, points", (*three(f"{arm}_to_baseline"), f"{arm}_p_holm")) for arm in arms],
     ]
     columns.append(Column("detectable, points", ("detectable",)))
-    return Table("axis", f"Along {axis}: differences to {survey.baseline}, and what the study could detect.", tuple(columns), tuple(rows))
+    return Table("axis", f"Along {axis}: differences to {survey.baseline}, and what the study could detect.", columns, rows)

@@ -6,7 +6,7 @@ import math
 
 from qup.analysis.findings.numbers import probability, signed
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Entry, Table, figure, word
+from qup.analysis.tables.table import Column, Entry, Table, figure, texts, word
 
 
 def ties_table(survey: Survey) -> Table:
@@ -29,7 +29,7 @@ def ties_table(survey: Survey) -> Table:
                 )
             )
         rows.append(tuple(row))
-    columns = [Column("student", ("student",), False), Column("setting", ("setting",), False), Column("arms", ("arms",))]
+    columns = [*texts("student", "setting"), Column("arms", ("arms",))]
     columns += [Column(f"ρ {measure}", (f"rho {measure}", f"n {measure}", f"p {measure}")) for measure in measures]
     caption = "Spearman's ρ of each measure with the total across arms, exact permutation p. Below 8 arms nothing is claimed."
-    return Table("correlations", caption, tuple(columns), tuple(rows))
+    return Table("correlations", caption, columns, rows)

@@ -7,22 +7,19 @@ import math
 from qup.analysis.findings.judged import Judged, Judgement, Span
 from qup.analysis.findings.numbers import plain, signed
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Entry, Table, figure, three, word
+from qup.analysis.tables.table import Column, Entry, Table, figure, texts, three, word
 
 
 def judged_table(survey: Survey) -> Table:
     """One line a student, setting and measure, the cheapest to follow first."""
     rows = [_row(one, measure) for one in survey.judgements for measure in sorted(one.measures, key=_order)]
     columns = [
-        Column("student", ("student",), False),
-        Column("setting", ("setting",), False),
-        Column("measure", ("measure",), False),
-        Column("better", ("better",), False),
+        *texts("student", "setting", "measure", "better"),
         Column("arms", ("arms",)),
         Column("τ with utility", three("tau")),
         Column("right pairs", ("right", "decided", "undecided")),
         Column("τ given length", ("tau_given_length",)),
-        Column("picks", ("picks",), False),
+        *texts("picks"),
         Column("regret, points", three("regret")),
         Column("seconds", ("seconds",)),
         Column("GPU-hours", ("gpu_hours",)),
@@ -33,7 +30,7 @@ def judged_table(survey: Survey) -> Table:
         "the share of them ordered rightly, and the points lost by training on the arm it would have picked. Intervals resample problems of "
         "streams and of benchmarks (and seeds, from three on). Below 8 arms nothing is claimed."
     )
-    return Table("judged", caption, tuple(columns), tuple(rows))
+    return Table("judged", caption, columns, rows)
 
 
 def _order(one: Judged) -> tuple[float, float]:

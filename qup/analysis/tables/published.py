@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.findings.survey import Survey
 from qup.analysis.tables.published_figures import BATCH, GRID, LR, ROWS, SOURCE, STUDENT, Published
-from qup.analysis.tables.table import Column, Entry, Table, figure, measured, three, word
+from qup.analysis.tables.table import Column, Entry, Table, figure, measured, texts, three, word
 
 
 def published_table(survey: Survey) -> Table:
@@ -24,11 +24,11 @@ def published_table(survey: Survey) -> Table:
                 figure(row.dft), measured(dft.total if dft else None), figure(row.ppl), measured(any_.ppl if any_ else None), figure(row.retention), measured(any_.retention if any_ else None),
             )
         )  # fmt: skip
-    columns = [Column("stream", ("stream",), False)]
+    columns = texts("stream")
     for name in ("reward", "SFT total", "DFT total", "perplexity", "retention"):
         short = name.replace(" ", "_").lower()
         columns += [Column(f"{name}, published", (f"{short}_published",)), Column("ours", three(f"{short}_ours"))]
-    return Table("published", _caption(survey, f"lr {LR:g}, batch {BATCH}"), tuple(columns), tuple(rows))
+    return Table("published", _caption(survey, f"lr {LR:g}, batch {BATCH}"), columns, rows)
 
 
 def published_grid(survey: Survey) -> Table:
@@ -40,10 +40,10 @@ def published_grid(survey: Survey) -> Table:
         if found is not None:
             rows.append((word(stream, stream), Entry(f"{lr:g}", (lr,)), figure(batch, 0), figure(total), measured(found.total)))
     columns = (
-        Column("stream", ("stream",), False), Column("lr", ("lr",)), Column("batch", ("batch",)), Column("DFT total, published", ("total_published",)),
+        *texts("stream"), Column("lr", ("lr",)), Column("batch", ("batch",)), Column("DFT total, published", ("total_published",)),
         Column("ours", three("total_ours")),
     )  # fmt: skip
-    return Table("published_grid", _caption(survey, "learning rate × batch size"), columns, tuple(rows))
+    return Table("published_grid", _caption(survey, "learning rate × batch size"), columns, rows)
 
 
 def _ours(survey: Survey) -> list[Summary]:

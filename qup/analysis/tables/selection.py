@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qup.analysis.findings.frontier import Frontier
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Table, differed, figure, measured, three, word
+from qup.analysis.tables.table import Column, Table, differed, figure, measured, texts, three, word
 
 
 def selection_table(survey: Survey, one: Frontier) -> Table:
@@ -24,11 +24,9 @@ def selection_table(survey: Survey, one: Frontier) -> Table:
             *[differed(one.contrast(point.arm, other)) for other in references],
         ]
         rows.append(tuple(row))
-    columns = [Column("selection", ("selection",), False), Column("not random, share", ("share_not_random",))]
+    columns = [*texts("selection"), Column("not random, share", ("share_not_random",))]
     columns += [Column(f"reward {name} ({'used' if name == one.used_reward else 'not used'})", three(f"reward_{name}")) for name in rewards]
     columns += [Column("NLL, nats a token", ("nll",)), Column("total, %", three("total"))]
     columns += [Column(f"minus {other}, points", (*three(f"to_{other}"), f"to_{other}_p_holm")) for other in references]
     name = f"selection_{one.student}_{one.setting}_{one.stream}"
-    return Table(
-        name, f"{one.student}, {one.setting}, {one.stream}: every selection, Holm over this grid.", tuple(columns), tuple(rows), one.student
-    )
+    return Table(name, f"{one.student}, {one.setting}, {one.stream}: every selection, Holm over this grid.", columns, rows, one.student)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +45,8 @@ class Column:
 class Table:
     name: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    columns: Sequence[Column]
+    rows: Sequence[tuple[Entry, ...]]
     group: str = ""
 
     def csv(self) -> str:
@@ -75,6 +76,11 @@ class Table:
 def tex(words: str) -> str:
     """Words as LaTeX takes them."""
     return "".join(_TEX.get(one, one) for one in words)
+
+
+def texts(*names: str) -> list[Column]:
+    """Columns of words, headed as they are called."""
+    return [Column(name, (name,), numeric=False) for name in names]
 
 
 def word(shown: Any, arm: str = "") -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Table, figure, measured, three, word
+from qup.analysis.tables.table import Column, Table, figure, measured, texts, three, word
 
 
 def teachers_table(survey: Survey) -> Table:
@@ -20,8 +20,7 @@ def teachers_table(survey: Survey) -> Table:
             row += [figure(float(np.mean(one.totals[label])) if one.totals.get(label) else None, 1) for label in objectives]
             rows.append(tuple(row))
     columns = [
-        Column("student", ("student",), False),
-        Column("teacher", ("teacher",), False),
+        *texts("student", "teacher"),
         Column("right before verification", ("right",)),
     ]
     columns += [Column(f"share of {stream}", (f"share_{stream}",)) for stream in streams]
@@ -35,6 +34,6 @@ def teachers_table(survey: Survey) -> Table:
         "teachers",
         "Teachers: how often right before verification, their part of each stream that draws from several, what their traces are like "
         "(mean over problems; rank-surprisal of sums), and what training on one teacher alone came to (mean over seeds).",
-        tuple(columns),
-        tuple(rows),
+        columns,
+        rows,
     )

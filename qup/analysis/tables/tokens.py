@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Table, figure, measured, three, word
+from qup.analysis.tables.table import Column, Table, figure, measured, texts, three, word
 
 
 def segments_table(survey: Survey) -> Table:
     """Perplexity of the quarters."""
     rows = tuple((word(one.student), word(one.arm, one.arm), *[measured(quarter) for quarter in one.quarters]) for one in survey.segments)
     columns = (
-        Column("student", ("student",), False),
-        Column("arm", ("arm",), False),
+        *texts("student", "arm"),
         *[Column(f"Q{q}", three(f"ppl_q{q}")) for q in range(1, 5)],
     )
     return Table("segments", "Perplexity of the four quarters of each stream under the untuned student.", columns, rows)
@@ -29,7 +28,7 @@ def tokens_table(survey: Survey) -> Table:
     names = ("student", "arm", "quarter", "rank", "token", "loss_share", "frequency", "mean_nll")
     units = {"loss_share": "share of the loss", "frequency": "share of the tokens", "mean_nll": "mean NLL, nats"}
     columns = tuple(Column(units.get(name, name), (name,), name not in ("student", "arm", "token")) for name in names)
-    return Table("tokens", "The tokens that carry the loss in each quarter.", columns, tuple(rows))
+    return Table("tokens", "The tokens that carry the loss in each quarter.", columns, rows)
 
 
 def shifts_table(survey: Survey) -> Table:
@@ -40,10 +39,10 @@ def shifts_table(survey: Survey) -> Table:
             rows.append(
                 (word(one.student), word(one.arm, one.arm), word(repr(token)[1:-1]), figure(change, 3), figure(100 * one.distance, 2))
             )
-    columns = (Column("student", ("student",), False), Column("arm", ("arm",), False), Column("token", ("token",), False), Column("change, % points", ("points",)), Column("all changes, %", ("distance",)))  # fmt: skip
+    columns = (*texts("student", "arm", "token"), Column("change, % points", ("points",)), Column("all changes, %", ("distance",)))  # fmt: skip
     return Table(
         "token_shift",
         "Tokens whose share changes most against the baseline's stream, in percent points of all tokens.",
         columns,
-        tuple(rows),
+        rows,
     )

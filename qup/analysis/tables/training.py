@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from qup.analysis.findings.survey import Survey
-from qup.analysis.tables.table import Column, Table, figure, word
+from qup.analysis.tables.table import Column, Table, figure, texts, word
 
 
 def training_table(survey: Survey) -> Table:
@@ -24,9 +24,9 @@ def training_table(survey: Survey) -> Table:
             )
         )  # fmt: skip
     columns = (
-        Column("student", ("student",), False), Column("arm", ("arm",), False), Column("setting", ("setting",), False), Column("steps", ("steps",)),
+        *texts("student", "arm", "setting"), Column("steps", ("steps",)),
         Column("tokens trained on", ("train_tokens",)), Column("tokens a trace", ("trace_tokens",)), Column("cut, share", ("share_truncated",)),
         Column("NLL at first, nats", ("train_nll_first",)), Column("NLL at last, nats", ("train_nll_last",)), Column("adaptation cost, nats", ("adaptation_cost",)),
     )  # fmt: skip
     caption = "Training. NLL is a mean a token, over the first and last 5 % of steps; adaptation cost is the mean NLL above its end level. Trace length confounds all of these."
-    return Table("training", caption, columns, tuple(rows))
+    return Table("training", caption, columns, rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qup.errors import QupError
+from qup.files import read_json
 from qup.launch.costs import gpu_count
 from qup.launch.job import job_of
 from qup.launch.local.board import Board, StageState
@@ -18,7 +19,7 @@ from qup.launch.local.display import Display
 from qup.launch.local.machine import Machine, this_machine
 from qup.launch.local.zygote import Zygote
 from qup.launch.plan import Plan
-from qup.launch.process import CORRUPT, INTERRUPTED, OUTCOMES, read_failure, write_failure
+from qup.launch.process import CORRUPT, INTERRUPTED, OUTCOMES, write_failure
 from qup.launch.units import parse_memory
 from qup.pipeline.graph import Ref
 
@@ -129,7 +130,7 @@ class LocalRun:
                 waiting.discard(ref)
         else:
             stage.state = "failed"
-            failure = read_failure(self.jobs[ref].failure)
+            failure = read_json(self.jobs[ref].failure)
             if failure:
                 stage.error = _last_line(failure["error"])
             else:

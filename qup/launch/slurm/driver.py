@@ -15,13 +15,13 @@ from pathlib import Path
 from rich.console import Console
 
 from qup.errors import QupError
-from qup.files import write_json
+from qup.files import read_json, write_json
 from qup.launch.attendance import attended, attending
 from qup.launch.console import make_console
 from qup.launch.job import job_of
 from qup.launch.pace import Pace
 from qup.launch.plan import Plan, make_plan
-from qup.launch.process import INTERRUPTED, StopFlag, log_to_stderr, read_failure
+from qup.launch.process import INTERRUPTED, StopFlag, log_to_stderr
 from qup.launch.results import conclude
 from qup.launch.slurm.commands import ControllerAway, Slurm, SubmitLimit
 from qup.launch.slurm.entry import requeue
@@ -159,7 +159,7 @@ def _run_here(site: Site, plan: Plan, here: frozenset[Ref], running: dict[Ref, s
         if ref in running or any(parent in plan.to_run for parent in planned.node.inputs.values()):
             continue
         job = job_of(planned, site.study, site.study_dir, site.store)
-        if read_failure(job.failure):
+        if read_json(job.failure):
             continue
         job.log.parent.mkdir(parents=True, exist_ok=True)
         env = dict(os.environ, PYTHONSAFEPATH="1") | ({"PYTHONPATH": str(site.code)} if site.code else {})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from qup.files import tail
 from qup.launch.process import INTERRUPTED, NO_PYTHON, NO_STORE
 
 TAIL_BYTES = 1 << 16
@@ -66,9 +67,4 @@ def outputs(study_dir: Path, submission: str, job: str) -> list[Path]:
 
 def last_words(paths: Sequence[Path]) -> list[str]:
     """The last lines of outputs that say something of this job."""
-    lines: list[str] = []
-    for path in paths:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            lines += stream.read().decode("utf-8", "replace").splitlines()
-    return [line for line in lines if not NOISE.search(line)]
+    return [line for path in paths for line in tail(path, TAIL_BYTES).splitlines() if not NOISE.search(line)]

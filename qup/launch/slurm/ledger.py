@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qup.files import write_json
+from qup.files import read_json, write_json
 from qup.launch.slurm.arrays import Unit
 from qup.pipeline.graph import Ref
 from qup.store import Store
@@ -110,11 +110,8 @@ class Queue:
         """Every note, those of jobs long gone included."""
         found = {}
         for path in self.root.glob("*.json") if self.root.is_dir() else []:
-            try:
-                entry = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            found[Ref(*entry["ref"])] = entry
+            if (entry := read_json(path)) is not None:
+                found[Ref(*entry["ref"])] = entry
         return found
 
     def remove(self, ref: Ref) -> None:
