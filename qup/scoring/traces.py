@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qup.errors import Interrupted
+from qup.errors import InputError, Interrupted
 from qup.pipeline.context import Context
 from qup.store import Artifact, rows
 
