@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -200,16 +201,27 @@ def test_two_launches_at_once_that_keep_no_weights_are_in_nobodys_way(overlay):
     assert not list((overlay.store / "train").glob("*/model"))
 
 
+def iter_until(lines, last):
+    """The lines up to the first that `last` holds for."""
+    for line in lines:
+        yield line
+        if last(line):
+            return
+
+
 def test_a_stage_that_another_launch_computed_is_not_counted_as_run(overlay):
-    overlay.order("student", sleep=3)
+    overlay.order("student", wait=True)
     first = overlay.popen([cell("base")], "local")
     overlay.await_run("student")
-    status, out = overlay.launch([replace(cell("base"), study=Study(name="other"))])
-    assert status == 0, out
-    assert first.wait(timeout=60) == 0
+    second = overlay.popen([replace(cell("base"), study=Study(name="other"))], "local")
+    out = "".join(iter_until(second.stdout, lambda line: line.startswith("start") and " student " in line))
+    overlay.go("student")
+    out += second.communicate(timeout=120)[0]
+    assert second.returncode == 0, out
+    assert first.wait(timeout=120) == 0
     assert "computed by another launch in " in out
-    ran = int(out.rpartition(" stages ran")[0].rpartition("\n")[2])
-    assert ran + int(first.stdout.read().rpartition(" stages ran")[0].rpartition("\n")[2]) == len(overlay.runs("ended"))
+    ran = re.findall(r"(\d+) stages? ran", out + first.stdout.read())
+    assert sum(map(int, ran)) == len(overlay.runs("ended"))
 
 
 def test_weights_wait_for_the_training_that_will_adopt_them(overlay):

@@ -12,7 +12,7 @@ from tests.slurm.test_life import state_of
 def test_a_users_own_options_stand_beside_ours(overlay, slurm):
     extra = {"comment": "cost centre 7", "dependency": "singleton", "exclusive": True, "nice": 7, "mail_type": None}
     asked = replace(SMALL, extra=extra, partition="main,main", at_once=1, srun=("--cpu-bind=none",))
-    overlay.order("problems", sleep=2)
+    overlay.order("problems", wait=True)
     status, out = overlay.launch(grid(train=asked), "slurm")
     assert status == 0, out
     comments = slurm.run("squeue", "-h", "-o", "%k")
@@ -20,6 +20,7 @@ def test_a_users_own_options_stand_beside_ours(overlay, slurm):
     training = next(job for job in jobs(overlay, slurm) if job["JobName"] == "test.train")
     assert (training["ArrayTaskThrottle"], training["OverSubscribe"], training["Nice"]) == ("1", "NO", "7")
     assert "singleton" in slurm.run("squeue", "-h", "-o", "%j %E")
+    overlay.go("problems")
     assert overlay.qup("wait", "test", timeout=240)[0] == 0
     status, out = overlay.qup("status", "test")
     assert status == 0 and "lost" not in out, out
