@@ -81,7 +81,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     for planned in plan.to_run.values():
         usd[planned.node.kind] = usd.get(planned.node.kind, 0.0) + planned.cost.oracle_usd
     for kind, entry in totals["by_kind"].items():
-        measured = f"{entry['measured']:.0f} of {entry['stages']:.0f} measured" if entry["measured"] else "assumed"
+        number = entry["measured"]
+        measured = "assumed" if not number else "measured" if number == entry["stages"] else f"{number:.0f} measured"
         table.add_row(
             kind,
             f"{entry['stages']:.0f}",

@@ -16,7 +16,10 @@ from qup.study import Cell, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+WIDE = 1000
+"""Columns that no table needs."""
 Row = dict[str, Any]
 Means = Mapping[tuple[str, str], tuple[float | None, int]]
 
@@ -170,11 +173,22 @@ def write_cells_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def show_cells(rows: Sequence[Row], console: Console) -> None:
-    """The columns that decide, for a terminal."""
+    """The columns that decide, for a terminal; where it is too narrow for all, some are left out and named."""
+    shown, left = _shown(rows), []
+    for name in ("n_train", "retention", "ppl", *(name for name, _, _ in reversed(shown) if name.startswith("reward_"))):
+        if console.measure(_table(rows, shown), options=console.options.update(width=WIDE)).maximum <= console.width:
+            break
+        left += [header for column, header, _ in shown if column == name]
+        shown = [column for column in shown if column[0] != name]
+    console.print(_table(rows, shown))
+    if left:
+        console.print(f"[dim]no room for {', '.join(left)}; cells.csv has them[/]", highlight=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[Row], shown: Sequence[tuple[str, str, str]]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
-    shown = _shown(rows)
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1), collapse_padding=True)
     for name, header, _ in shown:
         table.add_column(
             header, justify="left" if name in ("model", "stream", "selection", "objective", "missing") else "right", overflow="fold"
@@ -186,7 +200,7 @@ def show_cells(rows: Sequence[Row], console: Console) -> None:
     for row in rows:
         style = "bold" if row["total"] is not None and row["total"] == best[row["model"]] else ""
         table.add_row(*[_cell(row.get(name), form) for name, _, form in shown], style=style)
-    console.print(table)
+    return table
 
 
 def _shown(rows: Sequence[Row]) -> list[tuple[str, str, str]]:

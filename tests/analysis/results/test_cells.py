@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 
+import pytest
 from rich.console import Console
 
 from qup.analysis.results.cells import cells_table, show_cells, text, write_cells_csv
@@ -67,11 +68,18 @@ def test_the_table_of_cells_has_the_promised_columns(lab) -> None:
     assert len(cells_table(Study.load(folder), store)) == 22
 
 
-def test_the_table_fits_a_terminal(lab, capsys) -> None:
-    show_cells(cells_table(Study.load(lab[0]), lab[1]), Console(width=120))
+@pytest.mark.parametrize(
+    ("width", "left"), [(120, ""), (80, "no room for n, kept"), (60, "no room for n, kept, ppl, lab_steps, lab_outcome")]
+)
+def test_the_table_fits_a_terminal(lab, capsys, width: int, left: str) -> None:
+    """A line a cell whatever the width; what is left out is named, and never the total."""
+    show_cells(cells_table(Study.load(lab[0]), lab[1]), Console(width=width))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 23
-    assert max(map(len, lines)) <= 120
+    assert max(map(len, lines[:23])) <= width
+    assert lines[0].rstrip().endswith("total %")
+    assert len(lines) == 23 + bool(left)
+    if left:
+        assert lines[-1] == f"{left}; cells.csv has them"
 
 
 def test_floats_read_back_and_nothing_is_empty() -> None:
