@@ -15,6 +15,9 @@ Box = tuple[float, float, float, float]
 LED = 12.0
 """Labels further from their point than so many points of type are led to it by a line."""
 
+APART = 1.6
+"""So many times as far as its own point any other must be, or a line leads to its own."""
+
 
 def spread_labels(
     axes: Axes, labels: Sequence[tuple[float, float, str, str]], spans: Sequence[tuple[float, float, float, float]] = (), size: float = 8.5
@@ -43,7 +46,7 @@ def spread_labels(
             cost += 60 * max(0.0, frame.x0 - box[0]) + 60 * max(0.0, box[2] - frame.x1 - 4)
             cost += 60 * max(0.0, frame.y0 - box[1]) + 60 * max(0.0, box[3] - frame.y1)
             others = [_gap(box, point) for index, point in enumerate(points) if index != mine]
-            if led is None and others and min(others) <= _gap(box, points[mine]):
+            if led is None and others and min(others) <= APART * _gap(box, points[mine]):
                 cost += 2000
             if best is None or cost < best[0]:
                 if best is not None:
