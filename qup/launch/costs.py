@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qup.config.paths import local
-from qup.config.schema import Benchmark, Model, Oracle, Problems, Resources
+from qup.config.schema import Benchmark, Model, Oracle, Problems, Resources, Source
 from qup.launch.rates import Rates
 from qup.models.size import ITEM_BYTES, parameters
 from qup.pipeline.graph import Graph, Node, Ref
@@ -16,6 +16,8 @@ from qup.store import Store
 
 ASSUMED_PROBLEMS, ASSUMED_BENCHMARK = 100_000, 500
 """Rows of a data set that cannot be counted from here."""
+ASSUMED_TEACHERS = 4
+"""Traces of a problem in a set that cannot be counted from here."""
 ASSUMED_TOKENS = 450
 """Tokens of a trace."""
 LAB_TOKENS = 70
@@ -27,6 +29,8 @@ MODEL_BYTES = 4 << 30
 """Of a student of which neither files nor name tell how large it is."""
 STATED_FOR = 1.5e9
 """Weights that a kind's rate on a GPU is stated for, or more."""
+CORE_S = 15.0
+"""Seconds that a core takes for what a GPU does in one."""
 TOKENIZER_BYTES = 16 << 10
 """What lies beside saved weights, at the least."""
 
@@ -65,6 +69,17 @@ def count_rows(data: Problems | Benchmark) -> int:
     return min(rows, data.limit or rows)
 
 
+def traces_each(source: Source, problems: Problems) -> float:
+    """Traces of a problem that files hold: their rows over the data set's, 1 at the least; a stated guess for a set on the hub."""
+    from qup.data.formats import count_local  # pyarrow
+    from qup.data.traces import is_hub, trace_files
+
+    if is_hub(source):
+        return ASSUMED_TEACHERS
+    rows = sum(count_local(file, "train") or 0 for file in trace_files(source))
+    return max(1.0, rows / max(1, count_rows(replace(problems, limit=None))))
+
+
 def gpus_at_work(node: Node, resources: Resources) -> int:
     """GPUs that compute at a time, at least 1: in process a model spread over several works on one after the other."""
     view = node.view
@@ -78,7 +93,7 @@ class Estimator:
 
     def __init__(self, graph: Graph, store: Store) -> None:
         self.store = store
-        self._sizes = GraphSizes(graph, self._stored_count, count_rows)
+        self._sizes = GraphSizes(graph, self._stored_count, count_rows, traces_each)
         self._rates = Rates(store.root)
         self._parameters: dict[tuple[str, str | None, str], float | None] = {}
 
@@ -87,7 +102,7 @@ class Estimator:
         units = float(kind.units(node, self._sizes))
         lab = _is_lab(node.view)
         measured = self._rates.of(node.kind, node.view)
-        unit_s = self._assumed_s(node, lab) / (1 if lab else gpus_at_work(node, resources) * max(1, resources.workers))
+        unit_s = self._assumed_s(node, resources, lab) / (1 if lab else gpus_at_work(node, resources) * max(1, resources.workers))
         seconds = ASSUMED_STARTUP_S + units * unit_s
         if measured is not None:
             seconds = measured.startup_s + units * (unit_s if measured.unit_s is None else measured.unit_s)
@@ -100,7 +115,7 @@ class Estimator:
         if isinstance(oracle, Oracle) and requests:
             half = 0.5 if oracle.mode == "batch" else 1.0
             usd = half * (input_tokens * oracle.usd_per_million_input + output_tokens * oracle.usd_per_million_output) / 1e6
-        size = int(units * kind.bytes)
+        size = int(max(units, kind.rows(node, self._sizes)) * kind.bytes)
         if kind.weights:
             size = self._weights_bytes(node.view) * kind.weights(node.view)
         return Cost(
@@ -115,12 +130,18 @@ class Estimator:
             measured=measured is not None,
         )
 
-    def _assumed_s(self, node: Node, lab: bool) -> float:
-        """Seconds a unit as stated; of a student with fewer weights than the statement is for, nearer to a lab student's."""
-        small, large = KINDS[node.kind].seconds
+    def _assumed_s(self, node: Node, resources: Resources, lab: bool) -> float:
+        """Seconds a unit as stated; of a student with fewer weights than the statement is for, nearer to a lab student's, and
+        longer where a GPU is missing."""
+        kind = KINDS[node.kind]
+        small, large = kind.seconds
         model = getattr(node.view, "model", None)
-        found = self._parameters_of(model) if isinstance(model, Model) and not lab else None
-        return small if lab else large if found is None else small + (large - small) * min(1.0, found / STATED_FOR)
+        if lab or not isinstance(model, Model) or not kind.computes:
+            return small if lab else large
+        if not gpu_count(resources) and not getattr(kind.asked_of(node.view), "base_url", None):
+            large *= CORE_S
+        found = self._parameters_of(model)
+        return large if found is None else small + (large - small) * min(1.0, found / STATED_FOR)
 
     def _weights_bytes(self, view: Any) -> int:
         """Bytes that a trained student's weights take, saved as they were trained."""

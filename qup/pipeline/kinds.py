@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from qup.answers import VERSION
 from qup.config import views
-from qup.config.schema import Benchmark, Cluster, Oracle, Problems, Resources, Sampling
+from qup.config.schema import Benchmark, Cluster, Oracle, Problems, Resources, Sampling, Source
 from qup.pipeline.nodes import Node, Ref
 
 ASSUMED_SOLVABLE = 0.34
@@ -44,6 +44,9 @@ class Sizes(Protocol):
 
     def count(self, data: Problems | Benchmark, /) -> int:
         """Rows of a data set."""
+
+    def given(self, source: Source, data: Problems, /) -> float:
+        """Traces of a problem that files hold."""
 
 
 def _problems(node: Node, sizes: Sizes) -> float:
@@ -98,6 +101,11 @@ class Kind:
         return f"qup.stages.{self.name}"
 
     @property
+    def computes(self) -> bool:
+        """Whether a model runs in it, on a GPU where there is one."""
+        return self.resources in ("rollouts", "reward", "perplexity", "train", "evaluate")
+
+    @property
     def tracked(self) -> bool:
         """Whether its runs are shown by the tracker."""
         return "tracking" in {field.name for field in fields(self.view)}
@@ -120,6 +128,8 @@ def _pool(node: Node, sizes: Sizes) -> float:
     drawn = sizes.node(node.inputs["rollouts"]).view.sampling.n
     if view.source.name == "student" and view.refinement.name == "none":
         return problems * float(drawn)
+    if view.source.name == "file" and view.refinement.name == "none":
+        return problems * sizes.given(view.source, sizes.node(node.inputs["problems"]).view.problems)
     if view.refinement.input == "all" and view.refinement.name != "none":
         return problems * max(1.0, drawn * ASSUMED_ELIGIBLE)
     return problems * float(view.source.samples)
@@ -131,13 +141,26 @@ def _kept(node: Node, sizes: Sizes) -> float:
     return max(sizes.problems(node.ref), min(sizes.problems(node.ref) * node.view.selection.keep, whole))
 
 
-def _scored(node: Node, sizes: Sizes) -> float:
+def _traces(node: Node, sizes: Sizes) -> float:
     return sizes.rows(node.inputs["traces"]) if "traces" in node.inputs else sizes.problems(node.inputs["solvable"])
 
 
+def _scored(node: Node, sizes: Sizes) -> float:
+    """Traces to be scored: those out of a scored pool are looked up there."""
+    pools = [name for name in sizes.node(node.inputs["traces"]).inputs if name.startswith("pool.")] if "traces" in node.inputs else []
+    unscored = sum(name not in node.hints for name in pools)
+    return _traces(node, sizes) * (unscored / len(pools) if pools else 1.0)
+
+
 def _measured(node: Node, sizes: Sizes) -> float:
-    traces = sizes.rows(node.inputs["traces"])
+    traces = _scored(node, sizes)
     return min(traces, float(node.view.measure.problems)) if node.view.measure.kind == "grace" else traces
+
+
+def _trained(node: Node, sizes: Sizes) -> float:
+    trainer = node.view.trainer
+    examples = sizes.rows(node.inputs["stream"]) * float(trainer.epochs)
+    return min(examples, float(trainer.max_steps * trainer.batch_size)) if trainer.max_steps else examples
 
 
 def _judged(node: Node, sizes: Sizes) -> float:
@@ -199,14 +222,20 @@ KINDS = {
         Kind("accept", views.AcceptView, "streams"),
         Kind("aligned", views.AlignedView, "streams", row=True, counted_by="n"),
         Kind("stream", views.StreamView, "streams", row=True, rows=_kept, seconds=(2e-4, 2e-4), bytes=1500),
-        Kind("reward", views.RewardView, "reward", sharded=True, row=True, units=_scored, seconds=(0.003, 0.25)),
-        Kind("perplexity", views.PerplexityView, "perplexity", version=2, sharded=True, row=True, units=_scored, seconds=(0.003, 0.02), bytes=4000),
-        Kind("measure", views.MeasureView, "perplexity", version=2, sharded=True, row=True, units=_measured, seconds=(0.01, 0.15), bytes=200),
+        Kind("reward", views.RewardView, "reward", sharded=True, row=True, rows=_traces, units=_scored, seconds=(0.003, 0.25)),
+        Kind(
+            "perplexity", views.PerplexityView, "perplexity", version=2, sharded=True, row=True,
+            rows=_traces, units=_scored, seconds=(0.003, 0.02), bytes=4000,
+        ),
+        Kind(
+            "measure", views.MeasureView, "perplexity", version=2, sharded=True, row=True,
+            rows=_traces, units=_measured, seconds=(0.01, 0.15), bytes=200,
+        ),
         Kind("retention", views.RetentionView, "retention", version=2, row=True, endpoint="judge", units=_judged, seconds=(0.001, 0.02), asks=_compared),
         Kind("ranking", views.RankingView, "retention", row=True, endpoint="judge", units=_judged, seconds=(0.001, 0.02), asks=_compared),
         Kind(
             "train", views.TrainView, "train", ranks=True, row=True, weights=lambda view: 1 + len(view.trainer.evaluate_at),
-            units=lambda node, sizes: sizes.rows(node.inputs["stream"]) * node.view.trainer.epochs, seconds=(0.012, 0.12),
+            units=_trained, seconds=(0.012, 0.12),
         ),
         Kind(
             "responses", views.ResponsesView, "evaluate", sharded=True, endpoint="evaluation.sampling",

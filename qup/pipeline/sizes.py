@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qup.config.once import Once
-from qup.config.schema import Benchmark, Problems
+from qup.config.schema import Benchmark, Problems, Source
 from qup.pipeline.graph import Graph
 from qup.pipeline.kinds import KINDS
 from qup.pipeline.nodes import Node, Ref
@@ -17,11 +17,19 @@ UPWARDS = ("aligned", "solvable", "problems")
 class GraphSizes:
     """Expected problems and rows of a graph's stages, each worked out once."""
 
-    def __init__(self, graph: Graph, stored: Callable[[Ref], float | None], count: Callable[[Problems | Benchmark], int]) -> None:
-        """`stored(ref)`: problems that a stored result covers, None where there is none; `count(data)`: rows of a data set."""
+    def __init__(
+        self,
+        graph: Graph,
+        stored: Callable[[Ref], float | None],
+        count: Callable[[Problems | Benchmark], int],
+        given: Callable[[Source, Problems], float],
+    ) -> None:
+        """`stored(ref)`: problems that a stored result covers, None where there is none; `count(data)`: rows of a data set;
+        `given(source, data)`: traces of a problem that files hold."""
         self._graph = graph
         self._stored = stored
         self._count = count
+        self._given = given
         self._problems: dict[Ref, float] = {}
         self._once = Once()
 
@@ -46,3 +54,7 @@ class GraphSizes:
     def count(self, data: Problems | Benchmark) -> int:
         """Rows of a data set."""
         return self._once(self._count, data)
+
+    def given(self, source: Source, data: Problems) -> float:
+        """Traces of a problem that files hold."""
+        return self._once(self._given, source, data)

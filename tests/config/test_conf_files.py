@@ -51,7 +51,7 @@ CELLS = {
     "teachers": 150,
     "selection_measures": 46,
     "cooperative": 54,
-    "mawps_teachers": 4,
+    "mawps_teachers": 8,
     "paper/teachers": 13,
     "source_x_refinement": 38,
     "mawps_smollm2": 5,
@@ -129,7 +129,7 @@ def test_an_experiment_comes_to_its_cells_and_only_lacks_what_must_be_given(comp
     assert len(cells) == CELLS[experiment]
     assert {cell.study.name for cell in cells} == {experiment.replace("/", "-")}
     addsub = "evaluation.benchmarks.addsub.path"
-    needed = {"mawps_smollm2": {"problems.path", addsub}, "mawps_teachers": {"source.path", addsub}}.get(experiment, set())
+    needed = {"mawps_smollm2": {"problems.path", addsub}, "mawps_teachers": {"problems.path", "source.path", addsub}}.get(experiment, set())
     assert {fault.key for fault in grid_faults(cells)} == needed
 
 

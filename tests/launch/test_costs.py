@@ -10,8 +10,19 @@ import pytest
 
 from qup.config import views
 from qup.config.fingerprint import fields
-from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Sampling
-from qup.launch.costs import ASSUMED_BENCHMARK, ASSUMED_PROBLEMS, ASSUMED_STARTUP_S, LAB_MODEL_BYTES, count_rows, gpus_at_work
+from qup.config.schema import Benchmark, LabProblems, Model, Problems, Resources, Reward, Sampling, Source
+from qup.launch.costs import (
+    ASSUMED_BENCHMARK,
+    ASSUMED_PROBLEMS,
+    ASSUMED_STARTUP_S,
+    ASSUMED_TEACHERS,
+    CORE_S,
+    LAB_MODEL_BYTES,
+    Cost,
+    count_rows,
+    gpus_at_work,
+    traces_each,
+)
 from qup.launch.plan import make_plan
 from qup.pipeline.nodes import Node, Ref
 from tests.helpers.cells import cell
@@ -86,3 +97,55 @@ def test_a_later_study_is_estimated_by_what_the_store_has_seen(tmp_path: Path) -
     assert costs["train"].measured and costs["train"].seconds == pytest.approx(100.0)
     assert costs["evaluate"].measured and costs["evaluate"].seconds == pytest.approx(2.0 + costs["evaluate"].units * 2e-4)
     assert not costs["responses"].measured
+
+
+def _costs(tmp_path: Path, *changes: dict[str, object]) -> list[dict[str, Cost]]:
+    """What each kind of a cell's stages is expected to take, for cells that differ from the lab's."""
+    plans = [make_plan([cell("slm_rft", **change)], tmp_path / "study") for change in changes]
+    return [{ref.kind: planned.cost for ref, planned in plan.to_run.items()} for plan in plans]
+
+
+def test_a_small_student_without_a_gpu_takes_its_time(tmp_path: Path) -> None:
+    """What a GPU does in a second takes a core many, whatever the student's size; reading answers takes no model at all."""
+    cluster = cell().cluster
+    with_gpu = replace(cluster, **{name: replace(getattr(cluster, name), gpus="1") for name in ("rollouts", "train", "perplexity")})
+    student = Model(path="org/student-150M")
+    core, gpu = _costs(tmp_path, {"model": student}, {"model": student, "cluster": with_gpu})
+    for kind in ("rollouts", "train", "perplexity"):
+        ours, theirs = core[kind].seconds - ASSUMED_STARTUP_S, gpu[kind].seconds - ASSUMED_STARTUP_S
+        assert 3 < ours / theirs < CORE_S, kind
+    assert core["verdicts"].seconds == gpu["verdicts"].seconds
+
+
+def test_training_that_stops_early_is_priced_until_there(tmp_path: Path) -> None:
+    trainer = replace(cell().trainer, batch_size=4, epochs=3)
+    whole, cut, beyond = _costs(tmp_path, *({"trainer": replace(trainer, max_steps=steps)} for steps in (None, 2, 10_000)))
+    assert cut["train"].units == 8 < whole["train"].units
+    assert beyond["train"].units == whole["train"].units
+
+
+def test_traces_in_files_are_counted_for_each_problem(tmp_path: Path) -> None:
+    """Three teachers' files over ten problems of which four are asked for: three traces a problem, scored and chosen from."""
+    problems = Problems(path=str(tmp_path / "problems.jsonl"), gold="plain", limit=4)
+    Path(problems.path).write_text(10 * '{"question": "q", "answer": "1"}\n')
+    for name in "abc":
+        (tmp_path / f"{name}.jsonl").write_text(10 * '{"problem_id": "0", "text": "1"}\n')
+    several, one = Source(name="file", path=str(tmp_path / "[abc].jsonl")), Source(name="file", path=str(tmp_path / "a.jsonl"))
+    assert traces_each(several, problems) == 3
+    assert traces_each(one, problems) == 1
+    assert traces_each(Source(name="file", path="org/set"), problems) == ASSUMED_TEACHERS
+    changed = [{"problems": problems, "source": source} for source in (several, one)]
+    three, single = _costs(tmp_path, *changed)
+    assert three["candidates"].units == pytest.approx(3 * single["candidates"].units)
+
+
+def test_scores_that_a_stream_takes_from_its_pool_cost_nothing_again(tmp_path: Path) -> None:
+    """A selection by perplexity scores the whole pool; the stream's own scores are looked up there."""
+    chosen = replace(cell().selection, name="perplexity")
+    plan = make_plan([cell("slm_rft", selection=chosen)], tmp_path / "study")
+    pool, stream = sorted((planned.cost for ref, planned in plan.to_run.items() if ref.kind == "perplexity"), key=lambda cost: -cost.units)
+    assert pool.units > 0
+    assert (stream.units, stream.seconds) == (0, ASSUMED_STARTUP_S)
+    assert stream.bytes > 0, "they are written all the same"
+    (alone,) = _costs(tmp_path, {})
+    assert alone["perplexity"].units > 0
