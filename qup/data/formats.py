@@ -27,28 +27,30 @@ class Rows:
     """The wanted columns of the first rows of a data set.
 
     `values[i]` are row i's, None where the row has none; `numbers[i]` is where people find that row: its line in jsonl
-    and csv, else its number from 1. `columns` are all there are.
+    and csv, else its number from 1. `columns` are all there are. `broken` tells of the rows that can't be read, which are
+    left out: a text a file.
     """
 
     columns: tuple[str, ...]
     numbers: list[int]
     values: list[dict[str, Any]]
+    broken: tuple[str, ...] = ()
 
 
 def read_local(path: Path, wanted: Sequence[str], *, split: str, subset: str | None = None, limit: int | None = None) -> Rows:
     """Rows of a file, or of a folder's files for `split`, within its subfolder `subset` where one is named.
 
-    Raises InputError naming the file and all rows at fault.
+    Raises InputError naming the file where it can't be read at all.
     """
     numbers: list[int] = []
     values: list[dict[str, Any]] = []
     columns: dict[str, None] = {}
-    broken: list[str] = []
+    told: list[str] = []
+    left = limit
     for file in _files(path, split, subset):
-        left = None if limit is None else limit - len(values)
         if left == 0:
             break
-        before = len(values)
+        before, broken = len(values), []
         for number, row in islice(_READERS[file.suffix](file, wanted), left):
             if isinstance(row, str):
                 broken.append(f"row {number}: {row}")
@@ -59,8 +61,9 @@ def read_local(path: Path, wanted: Sequence[str], *, split: str, subset: str | N
         if file.suffix == ".parquet":
             columns.update(dict.fromkeys(_parquet_columns(file)))
         if broken:
-            raise InputError(_broken(file, broken))
-    return Rows(tuple(columns), numbers, values)
+            told.append(_broken(file, broken))
+        left = None if left is None else left - (len(values) - before) - len(broken)
+    return Rows(tuple(columns), numbers, values, tuple(told))
 
 
 def _broken(file: Path, rows: Sequence[str]) -> str:

@@ -167,9 +167,11 @@ def _unfit(text: object) -> str:
 
 def _faults(data: Problems | Benchmark, key: str, rows: Rows, reading: _Reading) -> list[Fault]:
     where = data.path or "lab"
-    if not rows.values:
+    if not rows.values and not rows.broken:
         return [Fault(f"{key}.path", where, "the file holds no rows")]
-    faults = []
+    faults = [Fault(f"{key}.path", where, told) for told in rows.broken]
+    if not rows.values:
+        return faults
     columns = {name: getattr(data, name) for name in ("question", "answer", "id")}
     if isinstance(data, Problems):
         columns["solution"] = data.solution

@@ -104,6 +104,7 @@ def read_traces(source: Source) -> GivenTraces:
     bad: list[str] = []
     for file in files:
         found = read_local(file, [key, source.text, source.teacher_column], split="train")
+        bad += found.broken
         needed = ((key, "source.question" if source.question else "source.id"), (source.text, "source.text"))
         missing = [f"no column {column!r} ({setting})" for column, setting in needed if column not in found.columns]
         if found.values and missing:

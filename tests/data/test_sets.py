@@ -148,6 +148,17 @@ def test_all_rows_that_cannot_be_read_are_told_together(tmp_path: Path) -> None:
     assert "row 2: expected an object, found list; row 4: not valid JSON" in told
 
 
+def test_rows_that_cannot_be_read_hide_no_other_fault(tmp_path: Path) -> None:
+    """Of a file of problems, and of a file of traces."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"question": "1"\n{"question": "", "answer": "3"}\n')
+    told = check_file(Problems(path=str(path), solution=None), "problems")
+    assert [fault.key for fault in told] == ["problems.path", "problems.question"]
+    path.write_text('{"problem_id": 1\n{"problem_id": 2, "text": 2}\n')
+    (fault,) = check_traces(Source(name="file", path=str(path)), "source")
+    assert "row 1: not valid JSON" in fault.valid and "row 2:" in fault.valid
+
+
 def test_rows_are_judged_though_a_column_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"problem": "1", "answer": ""}\n{"problem": "2", "answer": "3"}\n')

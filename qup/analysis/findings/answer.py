@@ -66,10 +66,11 @@ def answer(survey: Survey, student: str) -> Answer:
             f"(95 % interval of this comparison alone), {corrected(first)}."
         )
         return Answer(student, _named(first, measured), said, (*([f"Better too: {joined(also)}."] if also else []), *more))
-    limits = [one.detectable for one in measured]
+    limits = [one.detectable for one in measured if math.isfinite(one.detectable)]
     seen = ""
-    if all(math.isfinite(limit) for limit in limits):
-        seen = f"; the study could have seen a gain of {plain(max(limits), 1)} points (found four times in five)"
+    if limits:
+        of = "" if len(limits) == len(measured) else f" in {len(limits)} of {len(measured)} comparisons, the others do not tell"
+        seen = f"; the study could have seen a gain of {plain(max(limits), 1)} points (found four times in five){of}"
     waits = [one for one in compared if one.total is None]
     pending = f" {len(waits)} of {len(compared)} comparisons wait for results." if waits else ""
     closest = max(measured, key=_value)

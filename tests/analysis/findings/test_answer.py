@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,11 @@ def test_where_nothing_beats_the_baseline_it_says_what_could_have_been_seen(tmp_
     assert found.sentence.startswith("Nothing beats your own traces (slm_rft) here")
     detectable = [one.detectable for one in made.contrasts if one.question == "baseline"]
     assert float(limit) == pytest.approx(max(detectable), abs=0.051)
+
+    first = next(one for one in made.contrasts if one.question == "baseline")
+    flat = [replace(one, detectable=math.inf) if one is first else one for one in made.contrasts]
+    (found,) = answers(replace(made, contrasts=flat))
+    assert f"in {len(detectable) - 1} of {len(detectable)} comparisons, the others do not tell." in found.sentence
 
 
 def test_the_setting_is_named_where_there_are_several(tmp_path) -> None:
