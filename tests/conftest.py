@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -16,20 +17,33 @@ from tests.helpers.wheel import Installed, install
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-LONG = ("tests/slurm", "tests/rehearsal", "tests/test_docs.py", "tests/end_to_end", "tests/launch")
-"""Where the slowest tests are: they start first, so that no process is left alone with them at the end."""
+LONG = (
+    "tests/end_to_end/test_lab_small.py",
+    "tests/slurm/test_submission.py",
+    "tests/slurm/test_life.py",
+    "tests/slurm/test_real.py",
+    "tests/test_docs.py",
+    "tests/slurm",
+    "tests/end_to_end",
+    "tests/launch/test_local.py",
+    "tests/rehearsal",
+    "tests/training/test_faults.py",
+    "tests/training/test_checkpoint.py",
+    "tests/launch",
+    "tests/training",
+)
+"""What takes longest, in that order: it starts first, so that no process is left alone with it at the end. The first makes `lab_small`."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`make test`): one of them runs a cluster or uses a shared study, and a file stays together."""
+    """With several processes (`make test`) a file stays together."""
 
     def place(item: pytest.Item) -> str:
         return item.location[0].replace("\\", "/")
 
     for item in items:
-        shared = next((name for name in ("lab_small", "slurm") if name in getattr(item, "fixturenames", ())), None)
-        item.add_marker(pytest.mark.xdist_group(shared or place(item)))
+        item.add_marker(pytest.mark.xdist_group(place(item)))
     items.sort(key=lambda item: next((number for number, part in enumerate(LONG) if place(item).startswith(part)), len(LONG)))
 
 
@@ -44,11 +58,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def lab_small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One run of experiment=lab_small for all tests: its folder, with `store` and `multirun` in it, and its output. Copy it to change it."""
-    folder = tmp_path_factory.mktemp("lab")
-    status, out = launch(folder)
-    assert status == 0, out
-    return folder, out
+    """One run of experiment=lab_small for all tests of all processes: its folder, with `store` and `multirun` in it, and its output.
+
+    Copy it to change it, or to run anything there.
+    """
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    folder, said = place / "lab", place / "lab.txt"
+    with (place / "lab.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            folder.mkdir()
+            status, out = launch(folder)
+            assert status == 0, out
+            said.write_text(out, encoding="utf-8")
+    return folder, said.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,9 @@ class Overlay:
         path = self.root / "qup" / "launch" / "local" / "zygote.py"
         text = path.read_text()
         start, end = text.index("PRELOAD = ("), text.index(")\n", text.index("PRELOAD = ("))
-        path.write_text(text[:start] + 'PRELOAD = ("pyarrow.parquet", "qup.launch.process"' + text[end:])
+        text = text[:start] + 'PRELOAD = ("pyarrow.parquet", "qup.launch.process"' + text[end:]
+        start, end = text.index("WHEN_IDLE = ("), text.index(")\n", text.index("WHEN_IDLE = ("))
+        path.write_text(text[:start] + "WHEN_IDLE = (" + text[end:])
 
     @property
     def store(self) -> Path:

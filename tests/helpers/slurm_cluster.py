@@ -55,8 +55,9 @@ def installed() -> bool:
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports."""
-    for first in range(21000, 60000, count + 1):
+    """The first of `count` consecutive free ports; each process that runs tests looks elsewhere."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(21000 + 1000 * process, 60000, count + 1):
         held = []
         try:
             for port in range(first, first + count):

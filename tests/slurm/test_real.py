@@ -79,7 +79,8 @@ def test_a_requeue_in_the_middle_of_training_gives_the_same_curve(slurm, here, t
     store, key = training(tmp_path, "long")
     steps = store.work("train", key) / "steps.jsonl"
     slurm.wait_for(lambda: steps.exists() and len(steps.read_text().splitlines()) >= 30, "some steps", 120)
-    job = slurm.run("squeue", "-h", "-t", "running", "-o", "%i %k").split()[0]
+    running = slurm.run("squeue", "-h", "-t", "running", "-o", "%i %j").splitlines()
+    (job,) = [line.split()[0] for line in running if line.split()[1].startswith("long.train")]
     slurm.run("scancel", "--signal=USR2", job)
     slurm.wait_for(lambda: "Restarts=1" in slurm.run("scontrol", "show", "job", job), "the requeue", 60)
     reached = len(steps.read_text().splitlines())

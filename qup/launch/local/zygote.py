@@ -1,5 +1,7 @@
 """A process that imports the heavy libraries once and forks a child for each stage.
 
+What only some stages need, and seconds go by to import, it takes up while it is asked for nothing.
+
 `python -m qup.launch.local.zygote` reads one JSON object a line: {"run": id, "job": path, "log": path, "env": {…}} or
 {"signal": number, "pid": pid}; it answers {"ready": true}, {"started": id, "pid": pid}, {"ended": id, "status": n},
 where a status below zero is minus the number of the signal that killed the child.
@@ -30,12 +32,16 @@ ROOT = Path(__file__).resolve().parents[3]
 PRELOAD = (
     "numpy",
     "pyarrow.parquet",
+    "pyarrow.dataset",
     "torch",
     "transformers.models.llama.modeling_llama",
     "transformers.models.auto.modeling_auto",
     "qup.launch.process",
     "qup.training.engine",
 )
+WHEN_IDLE = ("ready_weights", "ready_training")
+"""Functions of this module that go on with importing."""
+GPUS = ("/dev/nvidiactl", "/dev/kfd")
 PR_SET_PDEATHSIG = 1
 
 
@@ -59,6 +65,23 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError as error:
             print(f"zygote: {name} not preloaded: {error}", file=sys.stderr)
+
+
+def ready_weights() -> None:
+    """Patterns that transformers compiles in each process before it first loads weights: half a second."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("")
+
+
+def ready_training() -> None:
+    """DeepSpeed, and what its engine imports as it is built: three seconds. Where there is a GPU each training imports them
+    itself: DeepSpeed looks for it, and a process that did so can't fork one that computes on it."""
+    if not any(map(os.path.exists, GPUS)):
+        from qup.training.ranks import quiet_deepspeed
+
+        quiet_deepspeed()
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
 
 
 def child(request: dict[str, Any]) -> NoReturn:
@@ -169,8 +192,13 @@ def main() -> None:
     children: dict[int, int] = {}
     say({"ready": True})
     pending = b""
+    later = list(WHEN_IDLE)
     while True:
-        ready, _, _ = select.select([0, read_end], [], [])
+        ready, _, _ = select.select([0, read_end], [], [], 0.0 if later else None)
+        if not ready:
+            with contextlib.suppress(ImportError):
+                globals()[later.pop(0)]()
+            continue
         if read_end in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(read_end, 4096)
