@@ -40,6 +40,7 @@ from qup.errors import ConfigError, InputError, QupError
 from qup.launch.execution import execute
 from qup.launch.job import Job
 from qup.launch.local.machine import cores
+from qup.launch.local.zygote import PRELOAD
 from qup.measures import KINDS
 from qup.measures.grace import LEAST
 from qup.pipeline import Graph, Node, Ref
@@ -218,10 +219,12 @@ def _job(store: Store, node: Node, cell: Config) -> Job:
 
 
 def _run(jobs: Sequence[Job]) -> None:
-    """Runs stages side by side, one process each, a few at a time; raises the first fault."""
+    """Runs stages side by side, a few at a time, in processes that share their imports; raises the first fault."""
     if not jobs:
         return
-    with ProcessPoolExecutor(min(len(jobs), cores() + 1), get_context("spawn")) as pool:
+    processes = get_context("forkserver")
+    processes.set_forkserver_preload(list(PRELOAD))
+    with ProcessPoolExecutor(min(len(jobs), cores()), processes) as pool:
         for job, fault in zip(jobs, pool.map(_execute, jobs), strict=True):
             if fault:
                 raise QupError(f"{job.label}: {fault}")
