@@ -62,13 +62,19 @@ def test_regret_and_tau_of_each_measure_are_those_of_the_pictures_table(judged: 
         assert cell == f"{float(row['regret']):.1f} (τ {float(row['tau']):+.2f})".replace("-", "−"), (row["measure"], row["student"])
 
 
-def test_which_measures_pick_the_best_teacher_and_which_one_of_the_worst(judged: list[dict[str, str]]) -> None:
-    said = text("README.md")
-    assert "naturalness without its length trend (ASLEC-CASL), activations (SCAS) and plain length pick the best teacher" in said
+def test_which_measures_order_most_pairs_and_which_pick_the_best_arm_or_one_of_the_worst(judged: list[dict[str, str]]) -> None:
+    said, page = text("README.md"), text("docs/measures.md")
+    orderly = {"mean_logprob", "aslec_drop", "aslec_casl", "scas"}
+    assert "Likelihood (mean log-probability, ASLEC) and activations (SCAS) put most pairs of arms in the right order" in said
+    assert "the best arm of this student is picked by plain length" in said
     assert "rank-surprisal, LARK and the trained reward model pick one of the worst" in said
+    right = {name: [100 * float(row["right"]) for row in judged if row["measure"] == name] for name in (*orderly, "length")}
+    shares = [share for name in orderly for share in right[name]]
+    assert f"order {min(shares):.0f} to {max(shares):.0f} % of the decided pairs rightly" in page
+    assert f"plain length, which orders {min(right['length']):.0f} to {max(right['length']):.0f} % of them" in page
     familiar = [row for row in judged if (row["student"], row["setting"]) == ("lab_familiar", "SFT")]
     by_regret = [row["measure"] for row in sorted(familiar, key=lambda row: float(row["regret"]))]
-    assert {row["measure"] for row in familiar if float(row["regret"]) == 0} == {"aslec_casl", "scas", "length"}
+    assert {row["measure"] for row in familiar if float(row["regret"]) == 0} == {"length"}
     assert set(by_regret[-3:]) == {"rank_surprisal", "lark", "reward (lab_outcome)"}
 
 
