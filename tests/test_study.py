@@ -34,6 +34,7 @@ def test_a_study_belongs_to_the_store_that_its_folder_lies_in(tmp_path):
     shutil.move(tmp_path / "store", tmp_path / "moved")
     found = Study.load(tmp_path / "moved" / "studies" / "test")
     assert found.store == tmp_path / "moved"
+    assert [one.store.dir for one in found.configs()] == [str(tmp_path / "moved")]
     outside = study(tmp_path, folder=tmp_path / "multirun" / "test", dry_run=True)
     outside.save()
     assert Study.load(outside.folder).store == tmp_path / "store"

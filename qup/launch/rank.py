@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ class TrackRecord:
 
 def rank(files: Sequence[str], overrides: Sequence[str], store: Path, sample: int, console: Console) -> int:
     """Scores every teacher's traces, prints the table, returns the exit status. Raises QupError for whatever can be mended."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars, here and in the processes below
     cell = _cell(files, overrides, store)
     teachers, problems = _teachers(cell, sample)
     console.print(
@@ -231,8 +233,11 @@ def _run(jobs: Sequence[Job]) -> None:
 
 
 def _execute(job: Job) -> str:
-    """In a process of its own; the fault, "" without one."""
+    """In a process of its own, where libraries tell the terminal nothing; the fault, "" without one."""
+    from qup.training.ranks import quiet_deepspeed
+
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
+    quiet_deepspeed()
     try:
         execute(job, lambda: False, logging.getLogger("qup.rank"))
     except QupError as error:

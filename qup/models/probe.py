@@ -56,14 +56,14 @@ def _few(ids: list[int]) -> str:
 
 
 def _bos(tokenizer: Any, template: str) -> list[str]:
-    """A prompt begins with BOS once where plain text does, and never twice."""
+    """A prompt begins with BOS once where plain text does, and never twice; where BOS opens every turn it comes again further on."""
     bos = tokenizer.bos_token_id
     if bos is None or bos == tokenizer.eos_token_id:
         return []
-    count = encode_prompt(tokenizer, template, "What is 6 times 7?").count(bos)
-    if count > 1:
-        return [f"template {template}: a prompt holds {tokenizer.bos_token} {count} times; once is valid"]
-    if count == 0 and not find(template).chat and tokenizer("").input_ids[:1] == [bos]:
+    ids = encode_prompt(tokenizer, template, "What is 6 times 7?")
+    if ids[:2] == [bos, bos]:
+        return [f"template {template}: a prompt begins with {tokenizer.bos_token} twice; once is valid"]
+    if ids[:1] != [bos] and not find(template).chat and tokenizer("").input_ids[:1] == [bos]:
         return [f"template {template}: a prompt lacks {tokenizer.bos_token}, which the tokenizer puts before plain text"]
     return []
 

@@ -1,14 +1,20 @@
 """study.max_oracle_usd holds over a study's life: what was spent counts, whoever plans the rest."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from qup.config.schema import Oracle, Study
 from qup.errors import BudgetExceeded
 from qup.files import write_json
+from qup.launch.commands import retry
+from qup.launch.local import run
 from qup.launch.plan import check_budget, make_plan
 from qup.launch.registry import write_study
+from qup.launch.slurm.driver import replan
+from qup.launch.slurm.site import Site
 from qup.study import Study as Recorded
 from tests.helpers.cells import cell
 
@@ -50,6 +56,8 @@ def test_a_retry_plans_from_the_record_with_the_same_limit(cells, tmp_path):
     recorded = Recorded.load(plan.study_dir).configs()
     assert limits(make_plan(recorded, plan.study_dir)) == pytest.approx(limits(plan))
     assert None not in limits(plan).values()
+    waves = replan(Site("test", plan.study_dir, plan.store, cells[0].cluster, None, tmp_path))
+    assert limits(waves) == pytest.approx(limits(plan)), "of a driver's later waves, and of a retry on SLURM"
 
 
 def test_an_unfinished_stage_keeps_what_it_has_spent_within_its_limit(cells, tmp_path):
@@ -85,3 +93,52 @@ def test_what_asks_no_oracle_goes_on_though_the_budget_is_used_up(cells, tmp_pat
         spend(plan, ref, BUDGET)
     rest = [replace(one, judge=replace(one.judge, backend="lab")) for one in cells]
     check_budget(make_plan(rest, folder(cells, tmp_path)), rest[0])
+
+
+def test_what_a_result_cost_that_turned_out_corrupt_is_spent_all_the_same(cells, tmp_path):
+    plan = make_plan(cells, folder(cells, tmp_path))
+    first, second = limits(plan)
+    spend(plan, first, 6.0)
+    plan.store.quarantine(*first)
+    again = make_plan(cells, folder(cells, tmp_path))
+    assert sum(again.spent.values()) == pytest.approx(6.0)
+    assert limits(again)[second] < 4.0 and sum(limits(again).values()) == pytest.approx(BUDGET)
+
+
+def test_a_retry_here_runs_with_the_same_limit_and_is_refused_where_too_little_is_left(cells, tmp_path, monkeypatch):
+    plan = make_plan(cells, folder(cells, tmp_path))
+    write_study(plan, cells, cells)
+    ran = []
+    monkeypatch.setattr(retry, "run_here", lambda plan, *rest: (0, ran.append(limits(plan)))[:1])
+
+    def again():
+        return retry.retry("test", tmp_path / "multirun", Console(quiet=True), stages=[], code="frozen", mem=None, time=None)
+
+    assert again() == 0
+    assert ran == [pytest.approx(limits(plan))]
+    spend(plan, next(iter(limits(plan))), BUDGET - 1e-6)
+    with pytest.raises(BudgetExceeded):
+        again()
+    assert len(ran) == 1
+
+
+def test_what_is_computed_anew_for_it_was_corrupt_runs_with_the_same_limit(cells, tmp_path, monkeypatch):
+    plan = make_plan(cells, folder(cells, tmp_path))
+    ran = []
+
+    class Run:
+        """Its first run finds something corrupt."""
+
+        def __init__(self, plan, *rest):
+            self.corrupt = [] if ran else [("problems", "k")]
+            ran.append(limits(plan))
+            self.board = SimpleNamespace(of=lambda *states: [])
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(run, "LocalRun", Run)
+    for name in ("let_go", "conclude"):
+        monkeypatch.setattr(run, name, lambda *args: {})
+    assert run.run_here(plan, cells, Console(quiet=True))[0] == 0
+    assert ran == [pytest.approx(limits(plan))] * 2

@@ -21,3 +21,4 @@ def test_a_locale_without_utf_8_costs_characters_and_nothing_else(tmp_path: Path
     for command in (["status", "test"], ["explain", "0", "--study", "test"], ["store", "ls"], ["report", "test"]):
         status, out = overlay.qup(*command)
         assert status == 0 and "Traceback" not in out, f"{command}: {out}"
+        assert command[0] != "status" or ("+ stored" in out and "? stored" not in out), "a question mark stands for a lost stage"

