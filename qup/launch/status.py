@@ -14,7 +14,7 @@ from qup.files import read_json
 from qup.launch.attendance import attended
 from qup.launch.plan import published
 from qup.launch.slurm.commands import QueueJob, Slurm
-from qup.launch.slurm.ended import IN_WORDS, decode, exit_status, last_words, outputs, status_in_words
+from qup.launch.slurm.ended import IN_WORDS, decode, exit_status, first_rank, last_words, outputs, status_in_words
 from qup.launch.slurm.ledger import Ledger, Queue, Submission
 from qup.launch.slurm.site import driver_record
 from qup.launch.units import duration, left_in_words, remaining
@@ -204,10 +204,12 @@ class _Reader:
 
     def _in_words(self, ref: Ref, status: int, submission: Submission, job: str) -> str:
         """An end that the stage itself said nothing of, with the last that its job said."""
-        said = last_words(outputs(self.study.folder, submission.id, job))
+        written = outputs(self.study.folder, submission.id, job)
+        said, rank = last_words(written), first_rank(written)
         log = self.study.folder / "logs" / f"{ref.kind}-{ref.key}.log"
         silent = not said and not (log.exists() and log.stat().st_size)
-        return status_in_words(status) + (f": {said[-1].strip()}" if said else ", before it said anything" if silent else "")
+        told = status_in_words(status) + (f", rank {rank} before the others" if rank else "")
+        return told + (f": {said[-1].strip()}" if said else ", before it said anything" if silent else "")
 
 
 def _live(ref: Ref, live: Sequence[QueueJob], progress: str) -> StageStatus:

@@ -51,7 +51,7 @@ CELLS = {
     "teachers": 150,
     "selection_measures": 46,
     "cooperative": 54,
-    "mawps_teachers": 8,
+    "mawps_teachers": 6,
     "paper/teachers": 13,
     "source_x_refinement": 38,
     "mawps_smollm2": 5,

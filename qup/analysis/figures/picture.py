@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 WIDE, HIGH = 4.7, 3.55
+LEGEND_LINE = 0.2
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,10 @@ def arm_handle(palette: Palette, arm: str, name: str = "", line: bool = False) -
     return Line2D([], [], color=palette.colour(arm), marker=palette.marker(arm), linestyle=style, markersize=6.5, label=name or arm)
 
 
-def legend(figure: Figure, handles: Sequence[Any], columns: int = 2) -> None:
-    """Below the axes, where it covers nothing."""
+def legend(figure: Figure, handles: Sequence[Any], columns: int = 2, room: int = 3) -> None:
+    """Below the axes, where it covers nothing; the figure grows by the lines beyond those it has `room` for."""
     labels = [str(handle.get_label()) for handle in handles]
     wide = max((len(label) for label in labels), default=0)
-    fitting = 3 if wide < 20 else columns if wide < 34 else 1
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(fitting, len(labels)), handlelength=2.0, columnspacing=1.4, handletextpad=0.5
-    )
+    fitting = min(3 if wide < 20 else columns if wide < 34 else 1, len(labels))
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * max(0, math.ceil(len(labels) / fitting) - room))
+    figure.legend(handles, labels, loc="outside lower center", ncols=fitting, handlelength=2.0, columnspacing=1.4, handletextpad=0.5)

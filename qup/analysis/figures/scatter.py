@@ -46,7 +46,7 @@ def scatter(
     one_stream = len({one.run.arm.stream for one, _ in shown}) == 1 and len(arms) > 1
     names = {arm: (arm.partition(" · ")[2] or "random") if one_stream else arm for arm in arms}
     with drawing() as make:
-        figure = make(figsize=(WIDE, 3.3 + 0.2 * math.ceil((len(arms) + 1) / 2)), layout="constrained")
+        figure = make(figsize=(WIDE, 3.3), layout="constrained")
         axes = figure.add_subplot()
         if log:
             log_axis(axes, "x")
@@ -59,7 +59,7 @@ def scatter(
         handles += _base_line(axes, survey, student)
         if len(objectives) > 1:
             handles += [_filled(fill, name.upper()) for fill, name in zip(FILLS, objectives, strict=False)]
-        legend(figure, handles)
+        legend(figure, handles, room=0)
         axes.set_xlabel(axis)
         axes.set_ylabel(utility_axis(survey))
         axes.margins(0.08, 0.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qup.analysis.results.shelf import Shelf
+from qup.config.measured import READS_REWARD
 from qup.files import write_text
 from qup.store import Store
 from qup.study import Cell, Study
@@ -30,6 +31,7 @@ SETTINGS = (
     "refinement",
     "teacher",
     "selection",
+    "selected_by",
     "keep",
     "weight",
     "pool_size",
@@ -77,6 +79,7 @@ def _row(cell: Cell, shelf: Shelf, rewards: Sequence[str], means: Means, benchma
             "refinement": cell.get("refinement.name"),
             "teacher": cell.get("source.teacher") or None,
             "selection": cell.get("selection.name"),
+            "selected_by": _selected_by(cell),
             "keep": stream.get("keep"),
             "weight": cell.get("selection.weight") if cell.get("selection.name") == "joint" else None,
             "pool_size": stream.get("pool_size"),
@@ -153,6 +156,14 @@ def _rank(cell: Cell, shelf: Shelf) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
+def _selected_by(cell: Cell) -> str | None:
+    """The measure and the reward model that the selection goes by, where its name does not say."""
+    name = cell.get("selection.name")
+    measure = cell.get("selection.measure") or "mean_logprob" if name in ("measure", "joint", "pareto") else None
+    reward = cell.get("selection.reward") if name in READS_REWARD else None
+    return " + ".join(part for part in (reward, measure) if part) or None
+
+
 def text(value: Any) -> str:
     """A value as it stands in cells.csv: empty for none, shortest form that reads back for floats."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -191,7 +202,7 @@ def _table(rows: Sequence[Row], shown: Sequence[tuple[str, str, str]]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1), collapse_padding=True)
     for name, header, _ in shown:
         table.add_column(
-            header, justify="left" if name in ("model", "stream", "selection", "objective", "missing") else "right", overflow="fold"
+            header, justify="left" if name in ("model", "stream", "selection", "selected_by", "objective", "missing") else "right", overflow="fold"
         )
     best = {
         model: max((row["total"] for row in rows if row["model"] == model and row["total"] is not None), default=None)
@@ -207,7 +218,7 @@ def _shown(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     """(column, header, format) of what fits; a setting that is the same everywhere is left out."""
     columns = [("model", "model", ""), ("stream", "stream", "")]
     for name, header, form in (
-        ("oracle", "oracle", ""), ("selection", "select", ""), ("weight", "λ", "g"), ("objective", "loss", ""),
+        ("oracle", "oracle", ""), ("selection", "select", ""), ("selected_by", "by", ""), ("keep", "keep", "g"), ("weight", "λ", "g"), ("objective", "loss", ""),
         ("lr", "lr", "g"), ("batch_size", "batch", "g"), ("seed", "seed", "g"),
     ):  # fmt: skip
         if name == "objective" or len({row.get(name) for row in rows if row["stream"] != "base"}) > 1:

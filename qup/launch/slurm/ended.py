@@ -10,8 +10,13 @@ from qup.files import tail
 from qup.launch.process import INTERRUPTED, NO_PYTHON, NO_STORE
 
 TAIL_BYTES = 1 << 16
-NOISE = re.compile(r"^(submitit (INFO|WARNING|ERROR)|srun: (error: .*: task \d+: |Terminating|launch/slurm))|^\s*$")
+NOISE = re.compile(
+    r"^(submitit (INFO|WARNING|ERROR)|srun: (error: .*: tasks? [\d,-]+: |Terminating|Job step aborted|First task exited|StepId=|launch/slurm)"
+    r"|slurmstepd\S*: error: \*\*\* \w+ \S+ ON .* CANCELLED AT )|^\s*$"
+)
 """What is said by every job, or of every end."""
+_TASK = re.compile(r"^srun: error: \S+: tasks? ([\d,-]+): ", re.MULTILINE)
+_OTHERS_WAITED = "srun: First task exited"
 IN_WORDS = {
     "OUT_OF_MEMORY": "out of memory",
     "TIMEOUT": "out of time",
@@ -68,3 +73,12 @@ def outputs(study_dir: Path, submission: str, job: str) -> list[Path]:
 def last_words(paths: Sequence[Path]) -> list[str]:
     """The last lines of outputs that say something of this job."""
     return [line for path in paths for line in tail(path, TAIL_BYTES).splitlines() if not NOISE.search(line)]
+
+
+def first_rank(paths: Sequence[Path]) -> str:
+    """The rank of several that ended before the others, as srun tells it; "" where it doesn't."""
+    for path in paths:
+        said = tail(path, TAIL_BYTES)
+        if _OTHERS_WAITED in said and (found := _TASK.search(said)):
+            return found[1]
+    return ""

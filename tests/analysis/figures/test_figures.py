@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from matplotlib.text import Text
 
 from qup.analysis.figures.labels import Box, spread_labels
 from qup.analysis.figures.picture import log_axis
-from qup.analysis.figures.style import Palette, drawing
+from qup.analysis.figures.style import Palette, drawing, svg_of
 from qup.analysis.findings.survey import survey
 from qup.analysis.report import pictures
 from qup.analysis.results.shelf import Shelf
+from qup.config.schema import Selection
 from qup.study import Study
 from tests.analysis.world import ONE, World, build_study, lab_cells
 
@@ -33,6 +35,16 @@ def test_a_grid_and_an_axis_have_their_pictures(tmp_path) -> None:
     axis = names(World(lab_cells(arms=("slm_rft", "oracle_refined"), objectives=("sft",), students=students)), tmp_path / "a")
     assert "axis_lab_sft" in axis
     assert "forest_lab_exposure_0_1" in axis
+
+
+def test_a_legend_of_many_arms_leaves_the_axes_their_room(tmp_path) -> None:
+    """Matplotlib warns where a layout leaves the axes no room, and draws them unreadably."""
+    selections = [Selection(name=name, keep=keep, seed=0) for name in ("random", "shortest", "perplexity") for keep in range(1, 7)]
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("oracle_synthesized",), selections=selections)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sizes = {picture.name: svg_of(picture.figure) for picture in pictures(survey(Study.load(folder), Shelf(store)))}
+    assert {"segments_lab_foreign", "curves_lab_foreign_sft", "reward_lab_foreign"} <= set(sizes)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.1, 1.9), (1.0, 40.0), (0.3, 1e5), (1.0, 1e9)])

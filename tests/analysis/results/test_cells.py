@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from qup.analysis.results.cells import cells_table, show_cells, text, write_cells_csv
+from qup.config.schema import Selection
 from qup.study import Study
+from tests.analysis.world import ONE, World, build_study, lab_cells
 
 COLUMNS = [
     "model",
@@ -17,6 +19,7 @@ COLUMNS = [
     "source",
     "refinement",
     "selection",
+    "selected_by",
     "weight",
     "pool_size",
     "share_not_random",
@@ -80,6 +83,23 @@ def test_the_table_fits_a_terminal(lab, capsys, width: int, left: str) -> None:
     assert len(lines) == 23 + bool(left)
     if left:
         assert lines[-1] == f"{left}; cells.csv has them"
+
+
+def test_what_a_selection_goes_by_is_told_and_shown(tmp_path, capsys) -> None:
+    asked = [
+        Selection(seed=0), Selection(name="measure", measure="lark", keep=4, seed=0), Selection(name="reward", reward="lab_steps", seed=0),
+        Selection(name="joint", reward="lab_steps", seed=0), Selection(name="perplexity", seed=0),
+    ]  # fmt: skip
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft",), selections=asked)))
+    rows = cells_table(Study.load(folder), store)
+    by = [(row["selection"], row["selected_by"]) for row in rows if row["stream"] != "base"]
+    assert by == [
+        ("random", None), ("measure", "lark"), ("reward", "lab_steps"), ("joint", "lab_steps + mean_logprob"), ("perplexity", None),
+    ]  # fmt: skip
+    show_cells(rows, Console(width=200))
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[2:4] == ["select", "by"]
+    assert lines[2].split()[2:4] == ["measure", "lark"]
 
 
 def test_floats_read_back_and_nothing_is_empty() -> None:
