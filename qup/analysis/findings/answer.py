@@ -65,6 +65,7 @@ def answer(survey: Survey, student: str) -> Answer:
             f"Train on {_named(first, measured)}: {signed(first.total.value, 1)} points over {own}{bounds(first.total, 1)} "
             f"(95 % interval of this comparison alone), {corrected(first)}."
         )
+        said += _higher(survey, first)
         return Answer(student, _named(first, measured), said, (*([f"Better too: {joined(also)}."] if also else []), *more))
     limits = [one.detectable for one in measured if math.isfinite(one.detectable)]
     seen = ""
@@ -133,6 +134,19 @@ def _untuned(survey: Survey, student: str) -> tuple[str, ...]:
         return ("Every arm leaves the student below where it started untuned.",)
     own = [one for one in against if one.arm == survey.baseline]
     return tuple(f"{_named(one, own)} itself leaves the student below the untuned one: {tested(one)}." for one in own if one.hurts)
+
+
+def _higher(survey: Survey, taken: Contrast) -> str:
+    """Says so where a selection came out above the arm to train on, for selections are compared with their pool's random one alone."""
+    mine = [one for one in survey.of(taken.student) if one.evaluated and not one.run.cell.is_base]
+    own = max((one.total.value for one in mine if one.arm == taken.arm), default=math.inf)
+    best = max(mine, key=lambda one: one.total.value)
+    if best.total.value <= own or best.run.cell.get("selection.name") == "random":
+        return ""
+    return (
+        f" Higher still came {best.arm}, {value(best.total, 1)} %, a selection found on the problems it is reported on: "
+        "evaluation.dev keeps others to choose on."
+    )
 
 
 def _highest(survey: Survey, student: str) -> list[str]:

@@ -202,7 +202,9 @@ def _table(rows: Sequence[Row], shown: Sequence[tuple[str, str, str]]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1), collapse_padding=True)
     for name, header, _ in shown:
         table.add_column(
-            header, justify="left" if name in ("model", "stream", "selection", "selected_by", "objective", "missing") else "right", overflow="fold"
+            header,
+            justify="left" if name in ("model", "stream", "selection", "selected_by", "objective", "missing") else "right",
+            overflow="fold",
         )
     best = {
         model: max((row["total"] for row in rows if row["model"] == model and row["total"] is not None), default=None)

@@ -90,6 +90,18 @@ def test_a_study_of_selections_answers_which_to_take(tmp_path) -> None:
     assert re.search(r"Selection: (take|the data do not say)", found.sentence)
 
 
+def test_a_selection_above_the_arm_to_train_on_is_named(tmp_path) -> None:
+    """It has no comparison with the baseline, for that is not its pool's random stream."""
+    cells = lab_cells(**ONE, arms=("slm_rft", "style_aligned", "oracle_refined"), benchmarks=SIZES)
+    joint = Selection(name="joint", reward="lab_outcome", seed=0)
+    cells += [replace(one, selection=joint) for one in cells if one.stream.name == "oracle_refined"]
+    found = answered(tmp_path / "a", cells=cells, skills={"slm_rft": 0.0, "style_aligned": 1.5, "oracle_refined": 1.35})
+    assert found.take == "style_aligned"
+    assert re.search(r"Higher still came oracle_refined · joint λ=1, \d+\.\d \[.*\] %, a selection found on the problems", found.sentence)
+    found = answered(tmp_path / "b", cells=cells, skills={"slm_rft": 0.0, "style_aligned": 1.5, "oracle_refined": 0.5})
+    assert found.take == "style_aligned" and "Higher still" not in found.sentence
+
+
 def test_the_answer_comes_before_the_paradox(tmp_path) -> None:
     lines = told(surveyed(tmp_path, skills={"slm_rft": 0.0, "oracle_refined": -1.0, "style_aligned": 1.0}))
     assert len(lines) == 2
