@@ -106,6 +106,7 @@ COVERED = {
     "make smollm2": "tests/models/test_students.py::test_a_gguf_file_of_a_package_is_checked_without_loading",
     "python launch.py -m experiment=exposure": COMPOSES,
     "python launch.py -m experiment=teachers": COMPOSES,
+    "python launch.py -m experiment=selection_measures": COMPOSES,
     "python launch.py -m experiment=cooperative": COMPOSES,
     'python launch.py -m source=file "source.path=responses/*.jsonl" source.question=instruction source.text=teacher_output source.teacher=ada,bob': "tests/data/test_traces.py::test_the_files_name_is_the_teacher",
     'python launch.py -m source=student+oracle "teacher=[lab_steps,lab_symbols]" source.teacher=student,lab_steps,lab_symbols': "tests/pipeline/test_build.py::test_an_arm_of_one_teacher_shares_that_teachers_candidates_and_the_alignment",

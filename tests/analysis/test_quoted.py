@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
+OWN = "the student's own traces"
+"""A row of the table of selections whose streams come from no pool of others, and are not in the pictures' tables."""
 
 
 def text(page: str) -> str:
@@ -76,6 +79,33 @@ def test_which_measures_order_most_pairs_and_which_pick_the_best_arm_or_one_of_t
     by_regret = [row["measure"] for row in sorted(familiar, key=lambda row: float(row["regret"]))]
     assert {row["measure"] for row in familiar if float(row["regret"]) == 0} == {"length"}
     assert set(by_regret[-3:]) == {"rank_surprisal", "lark", "reward (lab_outcome)"}
+
+
+def test_what_selecting_by_each_measure_came_to_is_what_the_pictures_table_has() -> None:
+    shown, said = table_of("docs/measures.md", "selected by"), text("docs/measures.md")
+    streams = {
+        "lark": " · lark keep={} weights=uniform", "lark, weights=lark": " · lark keep={} weights=lark", "random": " keep={}",
+        "reward (lab_outcome)": " · reward keep={}", "joint: reward and mean_logprob": " · joint λ=1 keep={}",
+    }  # fmt: skip
+    places = [(student, keep) for student in ("foreign", "familiar") for keep in (1, 4)]
+    arms = {(student, row["selection"]): row for student in ("foreign", "familiar") for row in rows_of(f"selection-{student}.csv")}
+    totals = {}
+    for row in shown:
+        name = "student+oracle_none" + streams.get(row["selected by"], f" · {row['selected by']} keep={{}}")
+        for cell, (student, keep) in zip(list(row.values())[1:], places, strict=True):
+            found = arms.pop((student, name.format(keep)), None)
+            if row["selected by"] != OWN:
+                parts = [f"{float(found[f'total{end}']):.1f}" for end in ("", "_low", "_high")] if found else []
+                assert cell == ("{} [{}, {}]".format(*parts) if parts else ""), (row["selected by"], student, keep)
+            totals[row["selected by"], student, keep] = number(cell) if cell else math.nan
+    assert not arms, "every stream of the pool is in the table"
+    joint = "joint: reward and mean_logprob"
+    likely = ("mean_logprob", "aslec_drop", "aslec_casl", "scas", joint)
+    gains = [totals[name, student, 4] - totals[name, student, 1] for name in likely for student in ("foreign", "familiar")]
+    assert f"by {min(gains):.0f} to {max(gains):.0f} points" in said
+    assert all(totals[name, "familiar", 4] > totals[OWN, "familiar", 4] for name in likely)
+    below = ("reward (lab_outcome)", "lark", "rank_surprisal")
+    assert all(totals[name, *at] < totals["random", *at] for name in below for at in places)
 
 
 def test_what_the_readme_says_of_exposure_is_what_the_lab_s_page_has() -> None:

@@ -12,27 +12,46 @@ from qup.analysis.findings.numbers import plain, value
 from qup.analysis.findings.summaries import Summary
 from qup.analysis.findings.survey import Survey
 
+ALONG = ("reward", "joint", "perplexity")
+"""Selections that lie along λ, from one end to the other."""
+
 
 def frontier_pictures(survey: Survey, one: Frontier) -> list[Picture]:
     """The frontier by a reward model that did not select, beside the one that did; and utility along λ."""
     made = []
     for name in (*one.other_rewards[:1], one.used_reward):
-        if name and (picture := _frontier(survey, one, name)) is not None:
-            made.append(picture)
-    along = _along(survey, one)
-    return [*made, along] if along is not None else made
+        made += [picture for keep in _keeps(one) if name and (picture := _frontier(survey, one, name, keep)) is not None]
+    return [*made, *(picture for keep in _keeps(one) if (picture := _along(survey, one, keep)) is not None)]
+
+
+def _keep(point: Summary) -> int:
+    """Traces of a problem that enter the stream, at the most."""
+    return int(point.run.cell.get("selection.keep") or 1)
+
+
+def _keeps(one: Frontier) -> list[int]:
+    return sorted({_keep(point) for point in one.points})
 
 
 def _tag(point: Summary) -> str:
     arm = point.run.arm
     if arm.selection == "joint":
         return f"λ={arm.weight:g}"
-    return arm.selection or "random"
+    weights = point.run.cell.get("selection.weights")
+    return (arm.selection or "random") + (" weighted" if weights not in (None, "uniform") else "")
 
 
-def _frontier(survey: Survey, one: Frontier, reward: str) -> Picture | None:
+def _kept(one: Frontier, keep: int) -> list[str]:
+    """What tells a picture of these streams from others of the same pool."""
+    return [f"keep={keep}"] if len(_keeps(one)) > 1 else []
+
+
+def _frontier(survey: Survey, one: Frontier, reward: str, keep: int) -> Picture | None:
+    """Streams that keep so many traces of a problem, by their rewards and NLL."""
     points = [
-        point for point in one.points if reward in point.rewards and math.isfinite(point.rewards[reward].value) and point.ppl.value > 0
+        point
+        for point in one.points
+        if _keep(point) == keep and reward in point.rewards and math.isfinite(point.rewards[reward].value) and point.ppl.value > 0
     ]
     points = [point for point in points if math.isfinite(point.ppl.value)]
     if len(points) < 2:
@@ -52,7 +71,7 @@ def _frontier(survey: Survey, one: Frontier, reward: str) -> Picture | None:
             colour = colormaps["cividis"](scale(point.total.value)) if point.evaluated else PAPER
             axes.errorbar(math.log(x.value), y.value, xerr=_logs(point), yerr=bars(y), fmt="none", ecolor=MUTED, elinewidth=0.9, alpha=0.6)
             axes.plot(math.log(x.value), y.value, "o", markersize=9, color=colour, markeredgecolor=INK, markeredgewidth=0.8)
-        joint = [point for point in points if point.run.arm.selection in ("joint", "reward", "perplexity")]
+        joint = [point for point in points if point.run.arm.selection in ALONG]
         axes.plot(
             [math.log(point.ppl.value) for point in joint],
             [point.rewards[reward].value for point in joint],
@@ -73,9 +92,9 @@ def _frontier(survey: Survey, one: Frontier, reward: str) -> Picture | None:
         f"{_tag(point)}: NLL {plain(math.log(point.ppl.value), 3)}, reward {value(point.rewards[reward])}, total {value(point.total, 1)}"
         for point in points
     )
-    caption = f"{one.setting}, {one.stream}: each selection's mean reward by {reward} ({used}) against its mean NLL; shade is the total. Bars are 95 % intervals."
+    caption = f"{', '.join([one.setting, one.stream, *_kept(one, keep)])}: each selection's mean reward by {reward} ({used}) against its mean NLL; shade is the total. Bars are 95 % intervals."
     return Picture(
-        slug("frontier", one.student, one.setting, one.stream, reward),
+        slug("frontier", one.student, one.setting, one.stream, reward, *_kept(one, keep)),
         "selection",
         one.student,
         caption,
@@ -92,9 +111,11 @@ def _logs(point: Summary) -> list[list[float]]:
     return [[math.log(x.value / x.low)], [math.log(x.high / x.value)]]
 
 
-def _along(survey: Survey, one: Frontier) -> Picture | None:
-    ordered = [point for point in one.points if point.run.arm.selection in ("reward", "joint", "perplexity") and point.evaluated]
-    random = next((point for point in one.points if not point.run.arm.selects and point.evaluated), None)
+def _along(survey: Survey, one: Frontier, keep: int) -> Picture | None:
+    """Totals along λ of streams that keep so many traces of a problem."""
+    mine = [point for point in one.points if point.evaluated and _keep(point) == keep]
+    ordered = [point for point in mine if point.run.arm.selection in ALONG]
+    random = next((point for point in mine if not point.run.arm.selects), None)
     if len(ordered) < 2:
         return None
     with drawing() as make:
@@ -112,9 +133,9 @@ def _along(survey: Survey, one: Frontier) -> Picture | None:
         axes.set_ylabel(utility_axis(survey))
     words = "; ".join(f"{_tag(point)} {value(point.total, 1)}" for point in ordered)
     beside = f"; random {value(random.total, 1)}" if random is not None else ""
-    caption = f"{one.setting}, {one.stream}: total along λ with 95 % intervals; the band is random selection."
+    caption = f"{', '.join([one.setting, one.stream, *_kept(one, keep)])}: total along λ with 95 % intervals; the band is random selection."
     return Picture(
-        slug("lambda", one.student, one.setting, one.stream),
+        slug("lambda", one.student, one.setting, one.stream, *_kept(one, keep)),
         "selection",
         one.student,
         caption,

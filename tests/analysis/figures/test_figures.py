@@ -37,6 +37,18 @@ def test_a_grid_and_an_axis_have_their_pictures(tmp_path) -> None:
     assert "forest_lab_exposure_0_1" in axis
 
 
+def test_streams_that_keep_more_traces_have_pictures_of_their_own(tmp_path) -> None:
+    """Else one line along λ would join streams of one and of four traces a problem."""
+    chosen = [Selection(name=name, reward="lab_outcome", keep=keep, seed=0) for name in ("reward", "joint") for keep in (1, 4)]
+    random = [Selection(keep=keep, seed=0) for keep in (1, 4)]
+    folder, store = build_study(tmp_path, World(lab_cells(**ONE, arms=("slm_rft",), selections=[*random, *chosen])))
+    made = {picture.name: picture for picture in pictures(survey(Study.load(folder), Shelf(store)))}
+    for figure in ("lambda_lab_foreign_sft_slm_rft", "frontier_lab_foreign_sft_slm_rft_lab_steps"):
+        assert {name for name in made if name.startswith(figure)} == {f"{figure}_keep_1", f"{figure}_keep_4"}
+    (axes,) = made["lambda_lab_foreign_sft_slm_rft_keep_4"].figure.axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["reward", "λ=1"]
+
+
 def test_a_legend_of_many_arms_leaves_the_axes_their_room(tmp_path) -> None:
     """Matplotlib warns where a layout leaves the axes no room, and draws them unreadably."""
     selections = [Selection(name=name, keep=keep, seed=0) for name in ("random", "shortest", "perplexity") for keep in range(1, 7)]
