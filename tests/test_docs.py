@@ -112,6 +112,8 @@ COVERED = {
     'python launch.py -m source=student+oracle "teacher=[lab_steps,lab_symbols]" source.teacher=student,lab_steps,lab_symbols': "tests/pipeline/test_build.py::test_an_arm_of_one_teacher_shares_that_teachers_candidates_and_the_alignment",
     "qup rank a.jsonl b.jsonl c.jsonl model=smollm2_135m problems=gsm8k problems.path=train.jsonl source.question=question": "tests/launch/test_rank.py::test_every_measure_ranks_the_teachers_over_the_problems_they_share",
     "python launch.py -m experiment=joint_selection": COMPOSES,
+    "python launch.py -m experiment=mawps_teachers problems.path=gsm8k.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl"
+    ' "source.path=solutions/*_verification.jsonl"': COMPOSES,
     "python launch.py -m experiment=mawps_smollm2 problems.path=singleop.jsonl evaluation.benchmarks.addsub.path=addsub.jsonl": COMPOSES,
     "python launch.py -m experiment=joint_selection model=smollm2_135m problems=mawps problems.path=singleop.jsonl oracle=openai judge=none"
     ' "reward=[lab_steps]" selection.reward=lab_steps evaluation=mawps evaluation.benchmarks.addsub.path=addsub.jsonl "+evaluation.dev={addsub:100}" study.dry_run=true': COMPOSES,
