@@ -67,20 +67,20 @@ class StudyStatus:
         return all(self.stages[ref].state == "stored" for cell in self.study.cells for ref in cell.wanted)
 
 
-def study_status(study_dir: Path, slurm: Slurm | None, jobs: Mapping[str, QueueJob] | None = None) -> StudyStatus:
+def study_status(of: Path | Study, slurm: Slurm | None, jobs: Mapping[str, QueueJob] | None = None) -> StudyStatus:
     """Reads the store, the ledger, the leases and the queue once; `jobs` is the queue where it was just asked.
 
-    Without SLURM, what is known without it.
+    Of a folder, or of a study that was just read. Without SLURM, what is known without it.
     """
-    study = Study.load(study_dir)
+    study = of if isinstance(of, Study) else Study.load(of)
     seen = StudyStatus(study)
-    latest = Ledger(study_dir).latest()
+    latest = Ledger(study.folder).latest()
     store = study.open_store()
     noted = Queue(store).all()
     if jobs is None:
         jobs = {}
         # another study may have queued all that this one waits for
-        if slurm is not None and (latest or driver_record(study_dir).exists() or any(ref in noted for ref in study.nodes)):
+        if slurm is not None and (latest or driver_record(study.folder).exists() or any(ref in noted for ref in study.nodes)):
             try:
                 jobs = slurm.jobs()
             except QupError as error:

@@ -60,7 +60,7 @@ def _job_said(study: Study, ref: Ref, has_log: bool) -> list[str]:
 
 
 def _why_none(study: Study, ref: Ref) -> str:
-    found = study_status(study.folder, Slurm(patience_s=5.0) if on_slurm(study.folder) else None).stages.get(ref)
+    found = study_status(study, Slurm(patience_s=5.0) if on_slurm(study.folder) else None).stages.get(ref)
     if found is None:
         return "no log: nothing that is missing needs it"
     if found.state == "stored":

@@ -76,10 +76,10 @@ def list_studies(shown: Path, console: Console) -> int:
 
 def show(study: str, shown: Path, console: Console, *, as_json: bool, watch: bool) -> int:
     """Prints how a study stands; exit status 0."""
-    folder = find_study(study, shown).folder
+    found = find_study(study, shown)
     if watch:
-        return watch_study(folder, console)
-    seen = study_status(folder, Slurm(patience_s=5.0) if on_slurm(folder) else None)
+        return watch_study(found.folder, console)
+    seen = study_status(found, Slurm(patience_s=5.0) if on_slurm(found.folder) else None)
     if as_json:
         print(json.dumps(status_json(seen)))
         return 0
