@@ -94,6 +94,7 @@ class _Resolver:
         self.unresolved: list[str] = []
         self.notes: list[str] = []
         self._once = Once()
+        self._rooms: dict[str, list[Fault]] = {}
 
     def cell(self, cell: Config, without: Collection[str] = ()) -> Config:
         """The cell with every section resolved, those `without` names left out."""
@@ -136,8 +137,6 @@ class _Resolver:
 
     def _prompts(self, cell: Config, without: Collection[str]) -> None:
         """Whether the prompts leave room to answer, once for each model, data and sampling."""
-        from qup.models.check import check_room
-
         rooms: list[tuple[Problems | Benchmark, Sampling, str, str]] = []
         if cell.stream.name != BASE and not {"problems", "rollouts"} & set(without):
             rooms.append((cell.problems, cell.rollouts.sampling, "rollouts.sampling", "problems"))
@@ -146,7 +145,16 @@ class _Resolver:
             named = evaluation.benchmarks.items()
             rooms += [(data, evaluation.sampling, "evaluation.sampling", f"evaluation.benchmarks.{name}") for name, data in named]
         for data, sampling, key, of in rooms:
-            self.faults += self._once(check_room, cell.model, data, sampling, key, of)
+            self.faults += self._once(self._room, cell.model, data, sampling, key, of)
+
+    def _room(self, model: Model, data: Problems | Benchmark, sampling: Sampling, key: str, of: str) -> list[Fault]:
+        """What `check_room` says, once for cells that differ in what it does not read, such as the seed of the sampling."""
+        from qup.models.check import check_room
+
+        asked = repr((model, data, sampling.min_new_tokens, key, of))
+        if asked not in self._rooms:
+            self._rooms[asked] = check_room(model, data, sampling, key, of)
+        return self._rooms[asked]
 
     def _problems(self, problems: Problems, key: str) -> Problems:
         against = {

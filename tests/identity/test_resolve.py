@@ -296,6 +296,16 @@ def test_prompts_that_leave_no_room_are_told_once_for_each_data_set(composer: Co
     ]
 
 
+def test_room_is_looked_for_once_in_cells_that_differ_in_the_seed_of_their_sampling(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a grid over seeds reads problems and tokenizer anew for each cell."""
+    asked: list[str] = []
+    monkeypatch.setattr("qup.models.check.check_room", lambda model, data, sampling, key, of: asked.append(of) or [])
+    resolve_grid(composer.grid([["stream=base", f"evaluation.sampling.seed={seed}"] for seed in range(8)]), tmp_path / "store")
+    assert len(asked) == len(set(asked)) == 3
+
+
 def test_a_folder_is_known_by_names_and_bytes_without_hidden_files(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)
