@@ -94,7 +94,6 @@ class _Resolver:
         self.unresolved: list[str] = []
         self.notes: list[str] = []
         self._once = Once()
-        self._rooms: dict[str, list[Fault]] = {}
 
     def cell(self, cell: Config, without: Collection[str] = ()) -> Config:
         """The cell with every section resolved, those `without` names left out."""
@@ -136,7 +135,9 @@ class _Resolver:
             self.faults += check_choice(source, key, value)
 
     def _prompts(self, cell: Config, without: Collection[str]) -> None:
-        """Whether the prompts leave room to answer, once for each model, data and sampling."""
+        """Whether the prompts leave room to answer, once for each model, data and room."""
+        from qup.models.check import check_room
+
         rooms: list[tuple[Problems | Benchmark, Sampling, str, str]] = []
         if cell.stream.name != BASE and not {"problems", "rollouts"} & set(without):
             rooms.append((cell.problems, cell.rollouts.sampling, "rollouts.sampling", "problems"))
@@ -145,16 +146,9 @@ class _Resolver:
             named = evaluation.benchmarks.items()
             rooms += [(data, evaluation.sampling, "evaluation.sampling", f"evaluation.benchmarks.{name}") for name, data in named]
         for data, sampling, key, of in rooms:
-            self.faults += self._once(self._room, cell.model, data, sampling, key, of)
-
-    def _room(self, model: Model, data: Problems | Benchmark, sampling: Sampling, key: str, of: str) -> list[Fault]:
-        """What `check_room` says, once for cells that differ in what it does not read, such as the seed of the sampling."""
-        from qup.models.check import check_room
-
-        asked = repr((model, data, sampling.min_new_tokens, key, of))
-        if asked not in self._rooms:
-            self._rooms[asked] = check_room(model, data, sampling, key, of)
-        return self._rooms[asked]
+            # cells that differ in the rest of their sampling, such as its seed, ask the same
+            room = self._once(_room, sampling.min_new_tokens)
+            self.faults += self._once(check_room, cell.model, data, room, key, of)
 
     def _problems(self, problems: Problems, key: str) -> Problems:
         against = {
@@ -307,3 +301,8 @@ class _Resolver:
         """Notes what a check found; whether that is anything."""
         self.faults += found
         return bool(found)
+
+
+def _room(least: int) -> Sampling:
+    """Of a sampling what the room for prompts depends on."""
+    return Sampling(min_new_tokens=least)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from qup.training.ranks import quiet_deepspeed
+from qup.training.ranks import warm_deepspeed
 
-WARM = ("deepspeed.runtime.zero.muon.muon_optimizer", "transformers.models.llama.modeling_llama", "qup.training.loop")
-"""What a training run imports that takes seconds; the first is DeepSpeed's own, met when an engine is built."""
+WARM = ("transformers.models.llama.modeling_llama", "qup.training.loop")
+"""What a training run imports beside DeepSpeed that takes seconds."""
 
 
 def warm_up() -> None:
@@ -15,6 +15,6 @@ def warm_up() -> None:
     import torch
 
     torch.set_num_threads(1)
-    quiet_deepspeed()
+    warm_deepspeed()
     for name in WARM:
         importlib.import_module(name)

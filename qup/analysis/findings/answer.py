@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from qup.analysis.findings.contrasts import Contrast
 from qup.analysis.findings.frontier import Frontier
 from qup.analysis.findings.numbers import bounds, joined, plain, points, signed, value
+from qup.analysis.findings.summaries import Summary
 from qup.analysis.findings.survey import Survey
 from qup.analysis.findings.wording import corrected, headline, tested
 
@@ -43,7 +44,7 @@ def told(survey: Survey) -> list[str]:
 
 def answer(survey: Survey, student: str) -> Answer:
     """From the paired differences of totals, p after Holm."""
-    trained = [one for one in survey.of(student) if one.evaluated and not one.run.cell.is_base]
+    trained = _trained(survey, student)
     compared = [one for one in survey.contrasts if one.student == student and one.question == "baseline"]
     measured = [one for one in compared if one.total is not None]
     grids = [one for one in survey.frontiers if one.student == student]
@@ -77,6 +78,15 @@ def answer(survey: Survey, student: str) -> Answer:
     closest = max(measured, key=_value)
     near = [f"Closest: {_named(closest, measured)}, {tested(closest)}."] if _value(closest) > 0 else []
     return Answer(student, "", f"Nothing beats {own} here{seen}.{pending}", (*near, *more))
+
+
+def _trained(survey: Survey, student: str) -> list[Summary]:
+    """A student's arms that were trained and evaluated."""
+    return [one for one in survey.of(student) if one.evaluated and not one.run.cell.is_base]
+
+
+def _total(one: Summary) -> float:
+    return one.total.value
 
 
 def advice(one: Frontier) -> str:
@@ -138,9 +148,9 @@ def _untuned(survey: Survey, student: str) -> tuple[str, ...]:
 
 def _higher(survey: Survey, taken: Contrast) -> str:
     """Says so where a selection came out above the arm to train on, for selections are compared with their pool's random one alone."""
-    mine = [one for one in survey.of(taken.student) if one.evaluated and not one.run.cell.is_base]
-    own = max((one.total.value for one in mine if one.arm == taken.arm), default=math.inf)
-    best = max(mine, key=lambda one: one.total.value)
+    trained = _trained(survey, taken.student)
+    own = max((one.total.value for one in trained if one.arm == taken.arm), default=math.inf)
+    best = max(trained, key=_total)
     if best.total.value <= own or best.run.cell.get("selection.name") == "random":
         return ""
     return (
@@ -150,7 +160,6 @@ def _higher(survey: Survey, taken: Contrast) -> str:
 
 
 def _highest(survey: Survey, student: str) -> list[str]:
-    mine = [one for one in survey.of(student) if one.evaluated and not one.run.cell.is_base]
-    best = max(mine, key=lambda one: one.total.value)
+    best = max(_trained(survey, student), key=_total)
     setting = f" with {best.setting}" if best.setting else ""
     return [f"Highest total: {best.arm}{setting}, {value(best.total, 1)} % (95 % interval)."]

@@ -54,7 +54,7 @@ def retry(study: str, shown: Path, console: Console, *, stages: list[str], code:
         console.print(
             f"code frozen anew; {len(changed)} stored stages were made by other code" + (f": {', '.join(changed[:8])}" if changed else "")
         )
-    seen = study_status(folder, slurm)
+    seen = study_status(found, slurm)
     bad = {ref: status for ref, status in seen.stages.items() if status.state in ("failed", "cancelled", "lost", "held")}
     chosen = {ref for ref in bad if not stages or ref.kind in stages}
     if not bad and not [ref for ref in plan.to_run if seen.stages.get(ref, StageStatus(ref, "waiting")).state in ("waiting", "blocked")]:

@@ -75,13 +75,12 @@ def ready_weights() -> None:
 
 
 def ready_training() -> None:
-    """DeepSpeed, and what its engine imports as it is built: three seconds. Where there is a GPU each training imports them
-    itself: DeepSpeed looks for it, and a process that did so can't fork one that computes on it."""
+    """DeepSpeed. Where there is a GPU each training imports it: it looks for the GPU, and a process that did so can't fork one that
+    computes there."""
     if not any(map(os.path.exists, GPUS)):
-        from qup.training.ranks import quiet_deepspeed
+        from qup.training.ranks import warm_deepspeed
 
-        quiet_deepspeed()
-        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+        warm_deepspeed()
 
 
 def child(request: dict[str, Any]) -> NoReturn:
