@@ -148,18 +148,16 @@ def svg_of(figure: Figure) -> str:
 def png_of(figure: Figure, source: str) -> bytes:
     """The figure on white, 200 dots an inch, laid out as it is; `source` is what it says of itself in its metadata.
 
-    `savefig` would draw it twice more, and lay it out each time.
+    The last that is drawn of it: it stays white and so large. `savefig` would draw it twice more, and lay it out each time.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with matplotlib.rc_context(_SETTINGS):
         stream = io.BytesIO()
-        before = figure.dpi, figure.get_facecolor()
         figure.set(dpi=200, facecolor=PAPER_OF_FILES)
         figure.set_layout_engine("none")
         FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None, "Source": source})
-        figure.set(dpi=before[0], facecolor=before[1])
     return stream.getvalue()
 
 
