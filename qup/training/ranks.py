@@ -66,8 +66,7 @@ def quiet_deepspeed() -> None:
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
-    if not _has_cuda():
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def warm_deepspeed() -> None:
@@ -129,6 +128,7 @@ def process_group(world: World, meeting: Meeting | None = None) -> Iterator[None
     backend = "nccl" if world.device.startswith("cuda") else "gloo"
     if world.device.startswith("cuda"):
         torch.cuda.set_device(world.device)
+    _compute_on(world.device)
     os.environ["LOCAL_RANK"] = str(_device_rank(world))
     distributed.init_process_group(
         backend, rank=world.rank, world_size=world.size, timeout=COLLECTIVE_TIMEOUT, **_meeting_place(world, meeting)
@@ -139,6 +139,20 @@ def process_group(world: World, meeting: Meeting | None = None) -> Iterator[None
     finally:
         quietly("DeepSpeed's groups", forget_groups)
         quietly("the process group", distributed.destroy_process_group)
+
+
+def _compute_on(device: str) -> None:
+    """Has DeepSpeed compute on the kind of device that this rank has: left alone, it takes a GPU wherever it finds one."""
+    from deepspeed.accelerator import get_accelerator, set_accelerator
+
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    if get_accelerator().device_name() == kind:
+        return
+    if kind == "cuda":
+        from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator as Accelerator
+    else:
+        from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator as Accelerator
+    set_accelerator(Accelerator())
 
 
 def forget_groups() -> None:

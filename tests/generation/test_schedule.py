@@ -44,8 +44,40 @@ def generate(model, asked, sampling, decoder=None, context=256):
 @torch.no_grad()
 def reference(model, prompt, response):
     """Log-probabilities of a response by the model's plain forward pass, one sequence at a time."""
-    logits = model(torch.tensor([[*prompt, *response]])).logits[0].float().log_softmax(-1)
-    return logits[range(len(prompt) - 1, len(prompt) + len(response) - 1), list(response)]
+    logits = model(torch.tensor([[*prompt, *response]], device=model.device)).logits[0].float().log_softmax(-1)
+    return logits[range(len(prompt) - 1, len(prompt) + len(response) - 1), list(response)].cpu()
+
+
+def greedy(model, prompt, new=40):
+    """What transformers continues a prompt with."""
+    ids = torch.tensor([prompt], device=model.device)
+    told = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new, eos_token_id=list(STOPS), pad_token_id=0
+    )
+    return told[0, len(prompt) :].tolist()
+
+
+def gaps(model, asked, found):
+    """Of all drawn tokens: how far their log-probabilities are from those of the model's plain forward pass."""
+    return torch.cat(
+        [
+            (reference(model, asked[index].prompt_ids, one.token_ids) - torch.tensor(one.logprob_T)).abs()
+            for index, samples in found.items()
+            for one in samples
+        ]
+    )
+
+
+def check_ends(found):
+    """Every response ends at a stop id, or at its limit of 40 tokens."""
+    every = [one for samples in found.values() for one in samples]
+    finishes = Counter(one.finish for one in every)
+    assert min(finishes["stop"], finishes["length"]) > 0
+    for one in every:
+        assert not set(one.token_ids[:-1]) & set(STOPS)
+        assert (one.token_ids[-1] in STOPS) == (one.finish == "stop")
+        assert len(one.token_ids) == 40 or one.finish == "stop"
+        assert len(one.logprob_T) == len(one.token_ids)
 
 
 ARCHITECTURES = {
@@ -87,12 +119,7 @@ def test_logits_are_those_of_an_unbatched_forward_pass(name, monkeypatch):
     for decoder, fuse_below in [(GenericDecoder, 0), *([(LeanDecoder, 0), (LeanDecoder, 10**9)] if lean else [])]:
         monkeypatch.setattr("qup.generation.llama.FUSE_BELOW", fuse_below)
         found = generate(model, asked, settings(), decoder)
-        worst = max(
-            (reference(model, asked[index].prompt_ids, one.token_ids) - torch.tensor(one.logprob_T)).abs().max().item()
-            for index, samples in found.items()
-            for one in samples
-        )
-        assert worst < 1e-4, decoder
+        assert gaps(model, asked, found).max() < 1e-4, decoder
 
 
 def test_half_precision_stays_near_the_models_own_forward_pass():
@@ -100,10 +127,7 @@ def test_half_precision_stays_near_the_models_own_forward_pass():
     asked = requests((5, 17, 9))
     for decoder in (LeanDecoder, GenericDecoder):
         found = generate(model, asked, settings(), decoder)
-        gaps = torch.cat(
-            [reference(model, asked[i].prompt_ids, one.token_ids) - torch.tensor(one.logprob_T) for i, s in found.items() for one in s]
-        )
-        assert gaps.abs().mean() < 0.05
+        assert gaps(model, asked, found).mean() < 0.05
 
 
 def test_a_sample_does_not_depend_on_what_runs_beside_it(llama):
@@ -158,14 +182,7 @@ def test_more_samples_than_rows_are_drawn_in_turns(llama):
 
 
 def test_a_response_ends_at_a_stop_id_or_at_its_limit(llama):
-    found = [one for samples in generate(llama, requests(), settings()).values() for one in samples]
-    finishes = Counter(one.finish for one in found)
-    assert min(finishes["stop"], finishes["length"]) > 0
-    for one in found:
-        assert not set(one.token_ids[:-1]) & set(STOPS)
-        assert (one.token_ids[-1] in STOPS) == (one.finish == "stop")
-        assert len(one.token_ids) == 40 or one.finish == "stop"
-        assert len(one.logprob_T) == len(one.token_ids)
+    check_ends(generate(llama, requests(), settings()))
 
 
 def test_prompt_and_response_together_fit_the_context(llama):
@@ -195,11 +212,7 @@ def test_greedy_samples_are_equal_and_drawn_once(llama):
     asked = requests((6, 9))
     found = generate(llama, asked, settings(temperature=0.0), Watched)
     assert max(steps) <= 2
-    prompt = torch.tensor([asked[0].prompt_ids])
-    told = llama.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=40, eos_token_id=list(STOPS), pad_token_id=0
-    )
-    assert list(found[0][0].token_ids) == told[0, prompt.shape[1] :].tolist()
+    assert list(found[0][0].token_ids) == greedy(llama, asked[0].prompt_ids)
     assert found[0] == [found[0][0]] * 4
 
 

@@ -15,7 +15,8 @@ from tests.helpers.tiny import tiny_model
 
 def matrix(projection):
     """The projection's columns, one for each number it reads."""
-    return torch.stack([projection(iter([unit])) for unit in torch.eye(projection.size)], 1)
+    device = projection._order.device
+    return torch.stack([projection(iter([unit])) for unit in torch.eye(projection.size, device=device)], 1)
 
 
 SMALL = {
@@ -30,7 +31,7 @@ SMALL = {
 
 def whole_gradient(model, trace):
     """Of the mean NLL over the response without its stop token, all parameters in a row, by autograd over full logits."""
-    first, ids = len(trace.prompt_ids), torch.tensor([trace.prompt_ids + trace.response_ids[:-1]])
+    first, ids = len(trace.prompt_ids), torch.tensor([trace.prompt_ids + trace.response_ids[:-1]], device=model.device)
     logprob = model(input_ids=ids).logits[0].log_softmax(-1)
     loss = -sum(logprob[place - 1, ids[0, place]] for place in range(first, ids.shape[1])) / (ids.shape[1] - first)
     return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])

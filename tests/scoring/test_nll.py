@@ -24,12 +24,12 @@ def traces(n, vocabulary, seed=0, longest=40):
 @torch.inference_mode()
 def naive(model, trace):
     """One trace at a time, all logits."""
-    ids = torch.tensor([trace.prompt_ids + trace.response_ids])
+    ids = torch.tensor([trace.prompt_ids + trace.response_ids], device=model.device)
     logits = model(input_ids=ids, use_cache=False).logits[0, len(trace.prompt_ids) - 1 : -1].float()
-    target = torch.tensor(trace.response_ids)
+    target = torch.tensor(trace.response_ids, device=model.device)
     logprob = torch.log_softmax(logits, -1).gather(1, target[:, None])[:, 0]
     rank = (logits > logits.gather(1, target[:, None])).sum(1) + 1
-    return -logprob.numpy(), rank.clamp(max=CAP).numpy()
+    return -logprob.cpu().numpy(), rank.clamp(max=CAP).cpu().numpy()
 
 
 def check(model, given, scorer, exact=True):

@@ -36,7 +36,11 @@ def view(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, view):
-    root = tmp_path_factory.mktemp("made")
+    return token_pass(tmp_path_factory.mktemp("made"), view)
+
+
+def token_pass(root, view):
+    """The stage over TEXTS."""
     problems = [{"problem_id": "p", "question": QUESTION}]
     candidates = [{"problem_id": "p", "candidate": c, "text": text} for c, text in enumerate(TEXTS)]
     inputs = {

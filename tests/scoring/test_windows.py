@@ -31,7 +31,7 @@ def plain(model, trace, first_S, window):
         start, begin, end = begins[step - seen(step, window)], begins[step], begins[step + 1]
         before = trace.prompt_ids + trace.response_ids[start:begin]
         own = trace.response_ids[begin:end]
-        logits = model(input_ids=torch.tensor([before + own]), use_cache=False).logits[0].double()
+        logits = model(input_ids=torch.tensor([before + own], device=model.device), use_cache=False).logits[0].double()
         found.append([-float(logits[len(before) - 1 + i].log_softmax(-1)[token]) for i, token in enumerate(own)])
     return found
 

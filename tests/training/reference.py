@@ -34,7 +34,7 @@ def batch(times: int = 1, weighted: bool = False) -> list[Example]:
 
 
 def token_losses(model: Any, example: Example, objective: str) -> torch.Tensor:
-    ids = torch.from_numpy(example.ids).long()[None]
+    ids = torch.from_numpy(example.ids).long()[None].to(model.device)
     logp_T = model(input_ids=ids).logits[0].float().log_softmax(-1)[:-1].gather(1, ids[0, 1:, None]).squeeze(1)
     logp_T = logp_T[example.n_prompt - 1 :]
     return -logp_T if objective == "sft" else -logp_T.exp().detach() * logp_T
@@ -82,7 +82,7 @@ def one_step(
 ) -> tuple[Any, Gradients]:
     """A step on the batch by a fresh engine, inside a process group, in so many turns where `turns` says."""
     engine = Engine(prepare(copy.deepcopy(model), trainer, zero), trainer, zero, world)
-    probe(engine.model, "cpu")  # type: ignore[arg-type]
+    probe(engine.model, world.device)  # type: ignore[arg-type]
     examples = batch(times, weighted)
     step = lay_out(examples, Layouter(world.size, micro_batch, packing, 48, in_order=trainer.normalisation != "global"))
     assert turns in (0, len(step.micro_batches))

@@ -53,8 +53,8 @@ def write_stream(path: Path, n: int, **shape: Any) -> Path:
 class Workshop:
     """One stage run's folders. `train` runs it, as often as wanted, on what the last run left."""
 
-    def __init__(self, root: Path, student: Path, stream: Path, template: str = "tokenizer") -> None:
-        self.root, self.student, self.stream, self.template = root, student, stream, template
+    def __init__(self, root: Path, student: Path, stream: Path, template: str = "tokenizer", device: str = "cpu") -> None:
+        self.root, self.student, self.stream, self.template, self.device = root, student, stream, template, device
         self.work, self.out = root / "work", root / "out"
         for folder in (self.work, self.out):
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class Workshop:
         return self.work / "checkpoints"
 
     def view(self, zero: Zero = Zero(), model: dict[str, Any] | None = None, **trainer: Any) -> TrainView:  # noqa: B008
-        student = Model(name="tiny", path=str(self.student), template=self.template, device="cpu", **(model or {}))
+        student = Model(name="tiny", path=str(self.student), template=self.template, device=self.device, **(model or {}))
         return TrainView(student, replace(TRAINER, **trainer), zero, Tracking(), {"cell": "tiny/sft"})
 
     def train(
