@@ -1,6 +1,7 @@
 # make pictures: take the docs' pictures from the reports of the studies under multirun, each with its table.
 # make demo: install into .venv and run the embedded study; make test: install and run the tests;
 # make test-vllm: the tests that need a real vLLM, which it installs into .venv-vllm;
+# make test-gpu: the tests that need a GPU, which `make test` skips where there is none;
 # make smollm2: the small pretrained model of experiment=mawps_smollm2.
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ JOBS ?= 4
 # vLLM pins other numpy, torch and transformers than qup: it has an environment of its own.
 VLLM_VENV := .venv-vllm
 
-.PHONY: demo test test-rehearsal test-vllm lint fix pictures smollm2 clean
+.PHONY: demo test test-rehearsal test-gpu test-vllm lint fix pictures smollm2 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python launch.py -m experiment=lab
@@ -36,6 +37,10 @@ $(VLLM_VENV)/.made: tests/vllm/environment.sh
 # All of the paper's experiments under their own names, in small; `make test` runs the smallest.
 test-rehearsal: $(VENV)/.test
 	QUP_TEST_REHEARSAL=1 $(BIN)/python -m pytest tests/rehearsal
+
+# What runs on a GPU, on one GPU: a few minutes. QUP_TEST_DEVICE=cpu runs those that can on the CPU.
+test-gpu: $(VENV)/.test
+	$(BIN)/python -m pytest tests/gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

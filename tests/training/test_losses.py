@@ -10,9 +10,7 @@ from qup.training.objectives import OBJECTIVES
 N, H, V = 150, 16, 70
 
 
-def plain(
-    hidden: torch.Tensor, head: nn.Linear, target: torch.Tensor, objective: str, share: torch.Tensor | float = 1.0
-) -> torch.Tensor:
+def plain(hidden: torch.Tensor, head: nn.Linear, target: torch.Tensor, objective: str, share: torch.Tensor | float = 1.0) -> torch.Tensor:
     """The definition, over whole logits in the precision they have (PAPER: −sg(p) log p); `share` multiplies each target's loss."""
     logp = head(hidden).log_softmax(-1).gather(1, target[:, None]).squeeze(1)
     return (share * (-logp if objective == "sft" else -logp.exp().detach() * logp)).sum()
