@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qup.store import Store
-from tests.helpers.lab import ROOT, cells, launch
+from tests.helpers.lab import ROOT, cells, environment, launch
 from tests.launch.test_rank import folder as ranking
 from tests.launch.test_rank import ranked
 
@@ -56,7 +55,7 @@ ON_GPU = ("rollouts", "train", "evaluate", "perplexity", "reward")
 
 def test_stages_forked_from_the_process_with_the_imports_share_the_card(device: str) -> None:
     """Nothing there has looked for the GPU, else the three could not use it; they use it at once."""
-    done = subprocess.run([sys.executable, "-c", FORK, device], env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", FORK, device], env=environment(), capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["[0, 0, 0]"], done.stderr
 
 

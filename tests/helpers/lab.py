@@ -23,7 +23,9 @@ def command(folder: Path, *overrides: str, experiment: str = "lab_small") -> lis
 
 
 def environment() -> dict[str, str]:
-    return dict(os.environ, HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
+    """Ours, without what DeepSpeed's import in this process left there: a user's shell has none of it."""
+    ours = {name: value for name, value in os.environ.items() if name not in ("DS_ACCELERATOR", "LOCAL_RANK")}
+    return ours | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
 def launch(folder: Path, *overrides: str, timeout: float = 900, experiment: str = "lab_small") -> tuple[int, str]:
