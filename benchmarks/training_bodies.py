@@ -25,8 +25,9 @@ def loss(spec: dict[str, Any]) -> dict[str, float]:
     threads_of(spec)
     t, h, v, device = spec["t"], spec["h"], spec["v"], spec["device"]
     torch.manual_seed(0)
-    hidden = torch.randn(t, h, device=device).requires_grad_()
-    linear = torch.nn.Linear(h, v, bias=False, device=device)
+    dtype = getattr(torch, spec["dtype"])
+    hidden = torch.randn(t, h, device=device, dtype=dtype).requires_grad_()
+    linear = torch.nn.Linear(h, v, bias=False, device=device, dtype=dtype)
     target = torch.randint(0, v, (t,), device=device)
 
     def plain() -> Any:
@@ -58,7 +59,7 @@ def _products(spec: dict[str, Any], hidden_TH: Any, weight_VH: Any) -> float:
     from qup.training.losses import chunk_rows
 
     rows = chunk_rows(len(weight_VH), spec["device"])
-    logits = torch.zeros(rows, len(weight_VH), device=spec["device"])
+    logits = torch.zeros(rows, len(weight_VH), device=spec["device"], dtype=hidden_TH.dtype)
     d_hidden, d_weight = torch.empty_like(hidden_TH), torch.zeros_like(weight_VH)
     seconds = []
     for _ in range(spec["repeats"]):
@@ -81,35 +82,47 @@ def ours(spec: dict[str, Any]) -> dict[str, float]:
 
     from qup.config.schema import Trainer, Zero
     from qup.training import sizes
+    from qup.training.attention import FLAT, use_attention
     from qup.training.batches import Layouter, lay_out, tensors_of
     from qup.training.engine import Engine
     from qup.training.ranks import World, process_group, quiet_deepspeed
+    from qup.training.rehearsal import rows_that_fit
     from qup.training.student import prepare
 
     threads_of(spec)
     quiet_deepspeed()
     device = spec["device"]
-    trainer = Trainer(objective=spec["objective"], dtype=spec["dtype"], lr=1e-5, activation_checkpointing=spec.get("checkpointing", False))
+    cuda = device == "cuda"
+    trainer = Trainer(
+        objective=spec["objective"],
+        dtype=spec["dtype"],
+        lr=1e-5,
+        activation_checkpointing=spec.get("checkpointing", False),
+        attention=spec.get("attention", "auto"),
+    )
     zero = Zero(spec["zero"])
     model = model_of(spec)
     examples = examples_of(spec["lengths"], spec["shape"]["vocabulary"])
     batches = [examples[start : start + spec["batch"]] for start in range(0, len(examples), spec["batch"])]
-    with process_group(World(device="cuda:0" if device == "cuda" else "cpu")):
+    with process_group(World(device="cuda:0" if cuda else "cpu")):
         before, weights = baseline(model, device)
         memory: dict[str, int] = {}
         with peak_memory(memory, device):
-            world = World(device="cuda:0" if device == "cuda" else "cpu")
+            world = World(device="cuda:0" if cuda else "cpu")
+            attention = use_attention(model, trainer, cuda)
+            flat = attention in FLAT
             trained = prepare(model, trainer, zero)
             body = weights - model.get_output_embeddings().weight.numel()
             engine = Engine(trained, trainer, zero, world)
-            cost = sizes.row_cost(model.config, body, spec.get("flat", False))
-            row = sizes.longest_row(trainer, examples, device == "cuda")
-            how = Layouter(1, spec["rows"], True, spec.get("row", row), bool(spec.get("row")), cost)
+            row = sizes.longest_row(trainer, examples, cuda)
+            vocabulary = spec["shape"]["vocabulary"]
+            rows = rows_that_fit(engine, row, vocabulary, 0, packing=True, flat=flat, most=int) if cuda else spec["rows"]
+            how = Layouter(1, rows, True, row, cost=sizes.row_cost(model.config, body, flat))
             seconds, tokens = [], 0
             for batch in batches:
                 began = clock(spec)
                 step = lay_out(batch, how)
-                engine.step(step, [one.n_targets for one in batch], tensors_of(batch, step, 0, 0, spec.get("flat", False)), 1e-5)
+                engine.step(step, [one.n_targets for one in batch], tensors_of(batch, step, 0, 0, flat), 1e-5)
                 if device == "cuda":
                     torch.cuda.synchronize()
                 seconds.append(clock(spec) - began)
@@ -120,6 +133,8 @@ def ours(spec: dict[str, Any]) -> dict[str, float]:
         "bytes": memory["peak"] - before - weights * (12 if spec["dtype"] == "float32" else 2 + 4 + 8),
         "flops": flops_of(spec, counted, weights),
         "seconds": sum(seconds[spec["warm"] :]),
+        "attention": attention,
+        "rows": rows,
     }
 
 

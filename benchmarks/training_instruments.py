@@ -92,7 +92,8 @@ def clock(spec: dict[str, Any]) -> float:
 def model_of(spec: dict[str, Any]) -> Any:
     import torch
 
-    model = llama(**spec["shape"], attn_implementation=spec.get("attention", "sdpa"))
+    with torch.device(spec["device"]):
+        model = llama(**spec["shape"], attn_implementation="sdpa")
     return model.to(torch.bfloat16) if spec["dtype"] == "bfloat16" else model
 
 

@@ -206,11 +206,13 @@ def _trainer(cell: Config) -> Iterator[Fault]:
             valid = f"must be a number with trainer.normalisation={trainer.normalisation}, for the result depends on it"
             yield Fault("trainer.micro_batch", trainer.micro_batch, valid)
     kernel = cell.model.attention if trainer.attention == "auto" else trainer.attention
-    if kernel == "flash_attention_2" and trainer.dtype != "bfloat16":
+    if kernel in ("flash_attention_2", "torch_varlen") and trainer.dtype != "bfloat16":
         key = "model" if trainer.attention == "auto" else "trainer"
         yield Fault(
             f"{key}.attention", kernel, f"needs trainer.dtype=bfloat16 to train, not {trainer.dtype}; sdpa, or trainer.attention=sdpa"
         )
+    if kernel == "torch_varlen" and trainer.dropout > 0:
+        yield Fault("trainer.attention", kernel, f"knows no attention dropout, and trainer.dropout={trainer.dropout:g}; sdpa")
     if trainer.liger and cell.model.device == "cpu":
         yield Fault("trainer.liger", True, "needs a GPU, and model.device=cpu; false")
     if cell.zero.offload and cell.zero.stage != 3:

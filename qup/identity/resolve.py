@@ -22,6 +22,8 @@ from qup.errors import ConfigError, Fault, InputError
 from qup.identity.contents import Digests
 from qup.identity.hub import Hub
 from qup.lab.world import plentiful
+from qup.models.apart import start
+from qup.models.load import gguf_path
 from qup.serving.check import program_faults
 
 UNRESOLVED = "unresolved:"
@@ -180,6 +182,8 @@ class _Resolver:
 
         if self._fault(check_model(model)):
             return model
+        if gguf_path(model) is None:
+            start()
         return self._located(model, key, "model", model.gguf_file)
 
     def _rewards(self, rewards: dict[str, Reward], key: str) -> dict[str, Reward]:

@@ -1,7 +1,7 @@
 """The student: loading it, and turning text into the ids it reads and back. Light until something is loaded."""
 
 from qup.models.check import check_model, check_reward, no_room
-from qup.models.load import context_length, load_configs, load_model, load_tokenizer, local_path, placed
+from qup.models.load import context_length, load_configs, load_model, load_tokenizer, local_path, pick_device, placed
 from qup.models.tokens import (
     decode_response,
     encode_prompt,
@@ -25,6 +25,7 @@ __all__ = [
     "load_tokenizer",
     "local_path",
     "no_room",
+    "pick_device",
     "placed",
     "question_span",
     "response_ends",

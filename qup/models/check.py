@@ -13,6 +13,7 @@ from qup.data.sets import questions
 from qup.errors import Fault, InputError
 from qup.files import read_json
 from qup.lab.chains import longest_question
+from qup.models.apart import apart
 from qup.models.load import context_length, gguf_path, load_configs, load_tokenizer
 from qup.models.tokens import without_room
 from qup.text.templates import TEMPLATES
@@ -85,15 +86,23 @@ def check_room(model: Model, data: Problems | Benchmark, sampling: Sampling, key
             context = min(model.context or MAX_LENGTH, MAX_LENGTH)
             if data.lab is not None and longest_question(data.lab.max_steps) + 16 + least <= context:
                 return []
-            tokenizer = build()
+            bad = _without_room(build(), model, data, context, least)
         else:
-            context = context_length(model, load_configs(model)[0])
-            tokenizer = load_tokenizer(model)
-        asked = questions(data)
-        bad = without_room(tokenizer, model.template, [one for one, _ in asked], [question for _, question in asked], context, least)
+            bad, context = _room_of(model, data, least) if model.trust_remote_code else apart(_room_of, model, data, least)
     except InputError as error:
         return [Fault("model.path", model.path, str(error).removeprefix(f"model.path={model.path}: "))]
     return [Fault(f"{key}.min_new_tokens", least, f"{of}: {no_room(bad, context, str(least))}")] if bad else []
+
+
+def _room_of(model: Model, data: Problems | Benchmark, least: int) -> tuple[list[tuple[str, int]], int]:
+    """What `without_room` gives of a model by path, and its context."""
+    context = context_length(model, load_configs(model)[0])
+    return _without_room(load_tokenizer(model), model, data, context, least), context
+
+
+def _without_room(tokenizer: Any, model: Model, data: Problems | Benchmark, context: int, least: int) -> list[tuple[str, int]]:
+    asked = questions(data)
+    return without_room(tokenizer, model.template, [one for one, _ in asked], [question for _, question in asked], context, least)
 
 
 def no_room(bad: Sequence[tuple[str, int]], context: int, least: str) -> str:

@@ -156,9 +156,18 @@ def pick_device(device: str) -> str:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("model.device=cuda: this machine has no usable GPU; auto and cpu are valid here")
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        no_plans()
+    return device
+
+
+def no_plans() -> None:
+    """Has this process's attention never go through cuDNN, which builds a plan for each new length, tenths of a second every time."""
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def context_length(model: Model, config: Any) -> int:

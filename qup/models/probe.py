@@ -6,9 +6,12 @@ kind), a pre-tokenizer replaced because of the model's type, BOS dropped or writ
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qup.config.schema import Model
+from qup.models.load import load_tokenizer, placed, tokenizer_file
 from qup.models.tokens import encode_prompt, special_ids, train_stop_id
 from qup.text.templates import ending, find
 
@@ -19,6 +22,12 @@ TEXTS = (
     "1234567 and 3.14 and 10^{-3}",
     "naïve – “π ≈ 3” ∑ 数",
 )
+
+
+def faults_as_loaded(model: Model, downloaded: bool) -> list[str]:
+    """`tokenizer_faults` of the student's tokenizer as it is loaded here; with `downloaded` the hub is not asked."""
+    tokenizer = load_tokenizer(model, downloaded=downloaded)
+    return tokenizer_faults(tokenizer, model.template, tokenizer_file(replace(placed(model), downloaded=downloaded), "tokenizer.json"))
 
 
 def tokenizer_faults(tokenizer: Any, template: str, raw_file: Path | None) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from qup.errors import InputError
 from qup.scoring.packing import CPU_ROW, pack
 
-CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 """Logits held at once, in fp32, by device type."""
 
 GPU_ROW = 2048

@@ -11,7 +11,7 @@ import torch
 
 from qup.config.schema import Reward
 from qup.errors import InputError
-from qup.models import local_path
+from qup.models import local_path, pick_device
 from qup.scoring.formats import FORMATS, Ids
 
 
@@ -167,8 +167,9 @@ def _load(reward: Reward, name: str, kind: str, directory: Path | None) -> Any:
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise InputError(f"{where}: weights are missing ({missing}); its scores would be random")
+    device = _device(reward, name)
     if not several:
-        model = model.to(_device(reward, name))
+        model = model.to(device)
     return model.eval()
 
 
@@ -199,7 +200,7 @@ def _foreign(error: BaseException) -> str:
 def _device(reward: Reward, name: str) -> str:
     if reward.device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"reward.{name}.device=cuda: this machine has no usable GPU; auto and cpu are valid here")
-    return "cuda" if reward.device != "cpu" and torch.cuda.is_available() else "cpu"
+    return pick_device(reward.device)
 
 
 def _line(error: BaseException) -> str:

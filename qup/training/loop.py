@@ -20,6 +20,7 @@ from torch import distributed
 from qup.errors import InputError, Interrupted, QupError
 from qup.models import encode_prompt, encode_response, load_model, load_tokenizer, stop_ids, train_stop_id
 from qup.training import export, sizes
+from qup.training.attention import FLAT, use_attention
 from qup.training.batches import Layouter, Step, lay_out, tensors_of
 from qup.training.checkpoint import Checkpoint, Checkpoints, State, check_stage, to_universal
 from qup.training.engine import Engine, StepResult, deepspeed_config
@@ -29,7 +30,7 @@ from qup.training.metrics import StepLog, attention_width, model_flops, peak_flo
 from qup.training.optimizer import lr_factor, warmup_steps
 from qup.training.ranks import Meeting, Watch, World, process_group, quietly
 from qup.training.rehearsal import rows_that_fit
-from qup.training.student import Trained, partitioned_loading, prepare, probe, use_attention
+from qup.training.student import Trained, partitioned_loading, prepare, probe
 
 MAX_SKIPPED = 3
 """Optimizer steps in a row without a finite gradient that end the run."""
@@ -166,7 +167,7 @@ class Run:
             self.attention = use_attention(causal, self.trainer, self.cuda)
             trained = prepare(causal, self.trainer, self.zero)
         self.config = causal.config
-        self.flat = self.attention == "flash_attention_2"
+        self.flat = self.attention in FLAT
         numel = {name: math.prod(getattr(p, "ds_shape", p.shape)) for name, p in trained.named_parameters()}
         self.parameters = sum(numel.values())
         head = trained.causal.get_output_embeddings().weight  # type: ignore[operator]

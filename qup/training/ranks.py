@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qup.files import write_text
+from qup.models.load import no_plans
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long ranks wait for one that is alive but busy (writing a large model). Silent ones are noticed sooner, see Watch."""
@@ -128,6 +129,7 @@ def process_group(world: World, meeting: Meeting | None = None) -> Iterator[None
     backend = "nccl" if world.device.startswith("cuda") else "gloo"
     if world.device.startswith("cuda"):
         torch.cuda.set_device(world.device)
+        no_plans()
     _compute_on(world.device)
     os.environ["LOCAL_RANK"] = str(_device_rank(world))
     distributed.init_process_group(

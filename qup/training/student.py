@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qup.config.schema import Lora, Trainer, Zero
 from qup.errors import InputError
+from qup.training.attention import FLAT
 from qup.training.batches import Tensors
 from qup.training.losses import LossHead, Sums
 
@@ -62,33 +63,6 @@ def prepare(causal: nn.Module, trainer: Trainer, zero: Zero) -> Trained:
     if trainer.compile:
         trained.body.compile(dynamic=True)
     return trained
-
-
-def use_attention(causal: nn.Module, trainer: Trainer, cuda: bool) -> str:
-    """The attention kernel: the one asked for, else flash-attention's where GPU, dtype, package and model have it, else the model's own.
-
-    Returns its name. It changes rounding only.
-    """
-    current = str(causal.config._attn_implementation)  # type: ignore[union-attr]
-    wanted = trainer.attention
-    if wanted == "auto":
-        if current != "sdpa" or not (
-            cuda and trainer.dtype == "bfloat16" and _flash_ready() and getattr(causal, "_supports_flash_attn", False)
-        ):
-            return current
-        wanted = "flash_attention_2"
-    try:
-        causal.set_attn_implementation(wanted)  # type: ignore[operator]
-    except (ImportError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"trainer.attention={wanted}: {type(causal).__name__} can't have it here ({reason}); auto is valid") from None
-    return str(causal.config._attn_implementation)  # type: ignore[union-attr]
-
-
-def _flash_ready() -> bool:
-    from transformers.utils import is_flash_attn_2_available
-
-    return is_flash_attn_2_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
 def set_dropout(causal: nn.Module, share: float) -> None:
@@ -154,8 +128,12 @@ def probe(trained: Trained, device: torch.device | str, packing: bool = True) ->
         name = type(trained.causal).__name__
         ids = torch.arange(3, 15, device=device)[None] % 16
         apart = torch.arange(6, device=device).repeat(2)[None]
-        logits = trained.causal(input_ids=ids, position_ids=apart, use_cache=False).logits[0]
-        hidden = trained.hidden(ids, apart)
+        stretches: dict[str, Any] = {}
+        if trained.causal.config._attn_implementation in FLAT:  # type: ignore[union-attr]
+            borders = torch.tensor([0, 6, 12], dtype=torch.int32, device=device)
+            stretches = Tensors(ids, apart, ids, ids, borders=borders, longest=6).stretches
+        logits = trained.causal(input_ids=ids, position_ids=apart, use_cache=False, **stretches).logits[0]
+        hidden = trained.hidden(ids, apart, **stretches)
         ours = trained.causal.get_output_embeddings()(hidden)  # type: ignore[operator]
         if not _close(ours, logits):
             raise InputError(f"{name}: its logits are not its output layer's; models that scale or cap them can't be trained here")
@@ -163,7 +141,7 @@ def probe(trained: Trained, device: torch.device | str, packing: bool = True) ->
             return
         other = ids.clone()
         other[0, :6] = ids[0, :6].flip(0)
-        if not _close(trained.hidden(other, apart)[6:], hidden[6:]):
+        if not _close(trained.hidden(other, apart, **stretches)[6:], hidden[6:]):
             raise InputError(f"trainer.packing=true: {name} lets examples of a row see each other; trainer.packing=false is valid")
     finally:
         trained.train(was_training)

@@ -49,6 +49,19 @@ def card(device: str) -> Iterator[torch.device]:
     yield torch.device("cuda:0")
 
 
+@pytest.fixture
+def liger() -> Iterator[None]:
+    """Liger's kernels, which change transformers for the whole process: what they replaced is put back. A stage has a process of its own."""
+    pytest.importorskip("liger_kernel")
+    from transformers.models.llama import modeling_llama
+    from transformers.models.qwen2 import modeling_qwen2
+
+    before = [(module, dict(vars(module))) for module in (modeling_llama, modeling_qwen2)]
+    yield
+    for module, names in before:
+        vars(module).update(names)
+
+
 @pytest.fixture(scope="module")
 def group(device: str) -> Iterator[World]:
     """A process group of one rank."""

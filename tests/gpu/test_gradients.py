@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 
 from qup.config.schema import Trainer, Zero
+from qup.training.attention import FLAT, TORCH_VARLEN, use_attention
 from qup.training.batches import Layouter, lay_out, tensors_of
 from qup.training.engine import Engine
 from qup.training.examples import Example
@@ -60,6 +62,22 @@ def test_rows_behind_each_other_give_the_same_gradient(group: World, packing: bo
     assert error_of(found, expected) < NEAR
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_the_kernel_of_variable_length_gives_the_gradient_of_sdpa(card: torch.device, group: World, architecture: str, stage: str) -> None:
+    """In bfloat16, as near as sdpa's own: examples of one row are kept apart, and heads share keys."""
+    model = tiny_model(architecture, hidden_size=64, head_dim=16, intermediate_size=128).to(group.device)
+    loss, expected = reference(model, "dft")
+    errors = {}
+    for kernel in ("sdpa", TORCH_VARLEN):
+        trainer, half = trainer_of("dft", dtype="bfloat16", attention=kernel), copy.deepcopy(model).bfloat16()
+        assert use_attention(half, trainer, cuda=True) == kernel
+        result, found = step_of(half, trainer, STAGES[stage], group, flat=kernel in FLAT)
+        assert result.loss == pytest.approx(loss, rel=2e-2), kernel
+        errors[kernel] = error_of(found, expected)
+    assert errors[TORCH_VARLEN] < max(1.5 * errors["sdpa"], 1e-3), errors
+
+
 @pytest.mark.parametrize("stage", ["stage0", "stage2", "stage3"])
 def test_activation_checkpointing_changes_no_gradient(group: World, stage: str) -> None:
     model = tiny_model().to(group.device)
@@ -70,8 +88,7 @@ def test_activation_checkpointing_changes_no_gradient(group: World, stage: str) 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage3"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-def test_liger_kernels_give_the_same_gradient(card: torch.device, group: World, architecture: str, stage: str) -> None:
-    pytest.importorskip("liger_kernel")
+def test_liger_kernels_give_the_same_gradient(card: torch.device, liger: None, group: World, architecture: str, stage: str) -> None:
     model = tiny_model(architecture, hidden_size=64, head_dim=16, intermediate_size=128).to(group.device)
     loss, expected = reference(model, "sft")
     result, found = step_of(model, trainer_of("sft", liger=True), STAGES[stage], group)
@@ -114,10 +131,16 @@ def test_the_rows_found_fill_the_memory_and_stay_within_it(
     card: torch.device, group: World, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """On a card that is said to have 3 GiB, so that few rows fit: a step of so many takes most of them and no more."""
-    from types import SimpleNamespace
-
     total, length = 3 << 30, 2048
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=total))
+    real = torch.cuda.get_device_properties(card)
+
+    class Small:
+        total_memory = total
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Small())
     trainer, zero = trainer_of("sft", max_length=length), STAGES[stage]
     model = tiny_model(hidden_size=256, intermediate_size=512, num_hidden_layers=4, head_dim=64, max_position_embeddings=length)
     engine = Engine(prepare(model, trainer, zero), trainer, zero, group)

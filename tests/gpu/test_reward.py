@@ -37,7 +37,7 @@ def test_scores_equal_those_of_the_cpu(device: str, tmp_path: Path, made: Callab
     expected = RewardModel(reward, "r").score(ids)
     model = RewardModel(replace(reward, device=device), "r")
     assert model.device.type == device
-    np.testing.assert_allclose(model.score(ids), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.score(ids), expected, rtol=1e-4, atol=1e-4)
     half = RewardModel(replace(reward, device=device, dtype="bfloat16"), "r").score(ids)
     assert np.isfinite(half).all()
 

@@ -119,7 +119,7 @@ def test_the_stages_write_what_they_write_on_the_cpu(device: str, tmp_path: Path
 @pytest.mark.parametrize("kind", ["token pass", "gradient"])
 def test_a_long_trace_over_a_large_vocabulary_takes_a_fraction_of_its_logits(card: torch.device, kind: str) -> None:
     vocabulary, tokens = 151_936, 16_000
-    model = tiny_model(vocab_size=vocabulary, hidden_size=64, max_position_embeddings=32_768, pad_token_id=None).to(card)
+    model = tiny_model(vocab_size=vocabulary, hidden_size=64, max_position_embeddings=32_768, pad_token_id=None).to(card, torch.bfloat16)
     draw = random.Random(0)
     trace = Encoded((1, 2, 3), tuple(draw.randrange(vocabulary) for _ in range(tokens)), (1, 3))
     if kind == "gradient":

@@ -99,8 +99,7 @@ def test_adapters_are_merged(shop: Shop, zero: Zero, activation_checkpointing: b
     assert changed == {"q_proj", "up_proj"}
 
 
-def test_liger_kernels_train_the_same(card: torch.device, shop: Shop) -> None:
-    pytest.importorskip("liger_kernel")
+def test_liger_kernels_train_the_same(card: torch.device, liger: None, shop: Shop) -> None:
     plain, fast = shop("plain"), shop("fast")
     plain.train(max_steps=3)
     fast.train(max_steps=3, liger=True)

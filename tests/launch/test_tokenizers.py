@@ -38,7 +38,7 @@ def test_a_hub_that_told_no_commit_is_not_asked_for_a_tokenizer(monkeypatch):
         asked.append(options)
         raise InputError("no tokenizer")
 
-    monkeypatch.setattr("qup.models.load.load_tokenizer", load)
+    monkeypatch.setattr("qup.models.probe.load_tokenizer", load)
 
     def faults(content, download):
         view = SimpleNamespace(model=Model(name="mine", path="org/name", content=content))

@@ -12,8 +12,9 @@ import torch
 
 from qup.config.schema import Lora, Zero
 from qup.errors import InputError
-from qup.training import student
-from qup.training.student import add_adapters, apply_liger, prepare, probe, use_attention
+from qup.training import attention
+from qup.training.attention import TORCH_VARLEN, attend, plain, use_attention
+from qup.training.student import add_adapters, apply_liger, prepare, probe
 from tests.helpers.tiny import tiny_model
 from tests.training.world import TRAINER
 
@@ -28,23 +29,81 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-def test_flash_attention_is_taken_where_all_that_it_needs_is_there(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ampere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that has the kernels of variable length."""
+    monkeypatch.setattr(attention, "_ampere", lambda: True)
+
+
+def test_on_a_gpu_the_fastest_kernel_is_taken_that_the_model_and_the_packages_have(
+    model: Any, ampere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert use_attention(model, HALF, cuda=False) == "sdpa"
-    monkeypatch.setattr(student, "_flash_ready", lambda: False)
-    assert use_attention(model, HALF, cuda=True) == "sdpa"
-    monkeypatch.setattr(student, "_flash_ready", lambda: True)
+    monkeypatch.setattr(attention, "_flash_installed", lambda: False)
     assert use_attention(model, replace(HALF, dtype="float32"), cuda=True) == "sdpa"
-    monkeypatch.setattr(type(model), "_supports_flash_attn", False)
-    assert use_attention(model, HALF, cuda=True) == "sdpa"
-
-
-def test_flash_attention_is_taken(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student, "_flash_ready", lambda: True)
+    assert use_attention(model, replace(HALF, dropout=0.1), cuda=True) == "sdpa"
+    with monkeypatch.context() as changed:
+        changed.setattr(type(model), "_supports_flash_attn", False)
+        assert use_attention(model, HALF, cuda=True) == "sdpa"
+    assert use_attention(model, HALF, cuda=True) == model.config._attn_implementation == TORCH_VARLEN
+    model.config._attn_implementation = "sdpa"
+    monkeypatch.setattr(attention, "_flash_installed", lambda: True)
     assert use_attention(model, HALF, cuda=True) == model.config._attn_implementation == "flash_attention_2"
 
 
-def test_the_kernel_that_was_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(student, "_flash_ready", lambda: True)
+def test_an_older_gpu_keeps_the_models_kernel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_ampere", lambda: False)
+    assert use_attention(model, HALF, cuda=True) == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 16},
+        {"layer_types": ["full_attention", "sliding_attention"]},
+        {"attn_logit_softcapping": 50.0},
+        {"head_dim": 12},
+    ],
+    ids=str,
+)
+def test_a_model_whose_attention_has_windows_or_caps_is_not_given_torchs_kernel(changes: dict[str, Any], ampere: None) -> None:
+    made = tiny_model()
+    assert plain(made)
+    for name, value in changes.items():
+        setattr(made.config, name, value)
+    assert not plain(made)
+    with pytest.raises(InputError, match=r"trainer.attention=torch_varlen: LlamaForCausalLM has windows, caps or sinks"):
+        use_attention(made, replace(HALF, attention=TORCH_VARLEN), cuda=True)
+
+
+def test_torchs_kernel_is_told_the_borders_and_gives_what_sdpa_gives(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel itself needs a GPU (tests/gpu); here a plain one stands in its place, called as transformers' models call it."""
+    from torch.nn import functional
+    from torch.nn.attention import varlen
+
+    def stretches(query: Any, key: Any, value: Any, borders: Any, borders_k: Any, longest: int, *_: Any, **how: Any) -> Any:
+        assert how["window_size"] == (-1, 0) and borders.equal(borders_k) and longest == int(borders.diff().max())
+        parts = []
+        for start, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+            q, k, v = (tensor[start:stop].transpose(0, 1) for tensor in (query, key, value))
+            parts.append(functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=how["scale"], enable_gqa=how["enable_gqa"]))
+        return torch.cat(parts, 1).transpose(0, 1)
+
+    monkeypatch.setattr(varlen, "varlen_attn", stretches)
+    made = tiny_model(num_key_value_heads=2)
+    ids = torch.arange(14)[None] % 7
+    positions = torch.cat([torch.arange(5), torch.arange(9)])[None]
+    expected = made(input_ids=ids, position_ids=positions, use_cache=False).logits
+    assert use_attention(made, replace(HALF, attention=TORCH_VARLEN), cuda=True) == TORCH_VARLEN
+    borders = torch.tensor([0, 5, 14], dtype=torch.int32)
+    found = made(input_ids=ids, position_ids=positions, use_cache=False, cu_seq_lens_q=borders, max_length_q=9).logits
+    torch.testing.assert_close(found, expected)
+    probe(prepare(made, TRAINER, Zero(0)), "cpu")
+    with pytest.raises(ValueError, match="borders"):
+        attend(made, *(torch.zeros(1, 4, 3, 8) for _ in range(3)), None)
+
+
+def test_the_kernel_that_was_asked_for_is_taken(ampere: None) -> None:
     model = tiny_model()
     assert use_attention(model, replace(HALF, attention="eager"), cuda=True) == model.config._attn_implementation == "eager"
     assert use_attention(model, HALF, cuda=True) == "eager", "the model's own, where that is not the default"
@@ -54,6 +113,8 @@ def test_the_kernel_that_was_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch)
 def test_a_kernel_that_can_not_be_had_is_refused() -> None:
     with pytest.raises(InputError, match=r"trainer.attention=flash_attention_2: LlamaForCausalLM can't have it here .*; auto is valid"):
         use_attention(tiny_model(), replace(HALF, attention="flash_attention_2"), cuda=False)
+    with pytest.raises(InputError, match=r"trainer.attention=torch_varlen: needs a GPU of NVIDIA's Ampere generation"):
+        use_attention(tiny_model(), replace(HALF, attention=TORCH_VARLEN), cuda=False)
 
 
 def test_adapters_start_from_the_seed() -> None:

@@ -27,34 +27,39 @@ def spread_labels(
     `spans` are (x low, x high, y low, y high) of bars, in data coordinates. A label that stands apart from its point has a
     thin line to it. Axes must have their final limits.
     """
-    renderer = _canvas(axes.figure).get_renderer()
+    renderer = _laid_out(axes.figure)
     place = axes.transData.transform
     frame = axes.get_window_extent(renderer)
     points = [tuple(float(one) for one in place((x, y))) for x, y, _, _ in labels]
     marks = [(px - 7, py - 7, px + 7, py + 7) for px, py in points]
     bars = [_padded(*place((low, bottom)), *place((high, top))) for low, high, bottom, top in spans]
     taken: list[Box] = [_bounds(text, renderer) for text in axes.texts]
+    a_point = axes.figure.dpi / 72
     for mine, (x, y, words, colour) in enumerate(labels):
-        best: tuple[float, Any, Box] | None = None
+        text = axes.annotate(
+            words, (x, y), xytext=(0, 0), textcoords="offset points", ha="left", va="bottom", color=colour, fontsize=size, fontweight="bold"
+        )  # fmt: skip
+        left, bottom, right, top = _bounds(text, renderer)
+        text.remove()
+        best: tuple[float, int, Box] | None = None
         for rank, (dx, dy, horizontal, vertical) in enumerate(_TRIED):
-            led = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if max(abs(dx), abs(dy)) > LED else None
-            text = axes.annotate(
-                words, (x, y), xytext=(dx, dy), textcoords="offset points", ha=horizontal, va=vertical, color=colour, fontsize=size, fontweight="bold", arrowprops=led
-            )  # fmt: skip
-            box = _bounds(text, renderer)
+            x0 = points[mine][0] + dx * a_point - _BEFORE[horizontal] * (right - left)
+            y0 = points[mine][1] + dy * a_point - _BEFORE[vertical] * (top - bottom)
+            box = (x0, y0, x0 + right - left, y0 + top - bottom)
             cost = rank * 4.0 + sum(20 * _overlap(box, other) for other in (*taken, *marks)) + sum(_overlap(box, other) for other in bars)
             cost += 60 * max(0.0, frame.x0 - box[0]) + 60 * max(0.0, box[2] - frame.x1 - 4)
             cost += 60 * max(0.0, frame.y0 - box[1]) + 60 * max(0.0, box[3] - frame.y1)
             others = [_gap(box, point) for index, point in enumerate(points) if index != mine]
-            if led is None and others and min(others) <= APART * _gap(box, points[mine]):
+            if not _led(dx, dy) and others and min(others) <= APART * _gap(box, points[mine]):
                 cost += 2000
             if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, text, box)
-            else:
-                text.remove()
+                best = (cost, rank, box)
         assert best is not None
+        dx, dy, horizontal, vertical = _TRIED[best[1]]
+        line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if _led(dx, dy) else None
+        axes.annotate(
+            words, (x, y), xytext=(dx, dy), textcoords="offset points", ha=horizontal, va=vertical, color=colour, fontsize=size, fontweight="bold", arrowprops=line
+        )  # fmt: skip
         taken.append(best[2])
 
 
@@ -65,6 +70,12 @@ _TRIED = tuple(
     for dx, dy, horizontal, vertical in _SIDES
 )
 """Places of a label about its point, in points of type, best first."""
+_BEFORE = {"left": 0.0, "center": 0.5, "right": 1.0, "bottom": 0.0, "top": 1.0}
+"""The share of a label's width or height that lies before the place it is aligned at."""
+
+
+def _led(dx: float, dy: float) -> bool:
+    return max(abs(dx), abs(dy)) > LED
 
 
 def _bounds(text: Any, renderer: Any) -> Box:
@@ -80,12 +91,13 @@ def _padded(left: float, bottom: float, right: float, top: float) -> Box:
     return (left - 2, bottom - 2, right + 2, top + 2)
 
 
-def _canvas(figure: Any) -> Any:
+def _laid_out(figure: Any) -> Any:
+    """The renderer that a figure's texts are measured by, once the figure has its final layout."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return canvas
+    figure.draw_without_rendering()
+    return canvas.get_renderer()
 
 
 def _overlap(a: Box, b: Box) -> float:

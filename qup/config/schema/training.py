@@ -60,8 +60,8 @@ class Trainer:
     activation_checkpointing: bool = opt(False, "recompute activations in the backward pass")
     attention: str = opt(
         "auto",
-        "attention kernel; auto: flash_attention_2 where GPU, dtype, package and model have it, else model.attention",
-        choices=("auto", "sdpa", "eager", "flash_attention_2"),
+        "attention kernel; auto: flash_attention_2, else torch_varlen, where GPU, dtype, package and model have it, else model.attention",
+        choices=("auto", "sdpa", "eager", "flash_attention_2", "torch_varlen"),
         runtime=True,
     )
     compile: bool = opt(False, "torch.compile the model body")

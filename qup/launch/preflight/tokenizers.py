@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from qup.config.paths import is_commit, local
 from qup.config.schema import Model
 from qup.errors import ConfigError, Fault, InputError
 from qup.launch.plan import Plan
+from qup.models.apart import apart
+from qup.models.load import gguf_path
+from qup.models.probe import faults_as_loaded
 
 
 def check_tokenizers(plan: Plan) -> None:
@@ -27,8 +28,6 @@ def tokenizer_faults_of(plan: Plan, *, download: bool = False) -> list[Fault]:
 
 
 def _faults(model: Model, download: bool) -> list[Fault]:
-    from qup.models.load import gguf_path
-
     if gguf_path(model) is not None:
         # it has to be dequantised first, which takes longer than a plan may
         return []
@@ -36,14 +35,9 @@ def _faults(model: Model, download: bool) -> list[Fault]:
     # where the hub told no commit it can't be reached, and asking again takes minutes
     if on_hub and not _downloaded(model) and not (download and is_commit(model.content)):
         return []
-    from qup.models.load import load_tokenizer, placed, tokenizer_file
-    from qup.models.probe import tokenizer_faults
-
-    here = on_hub and _downloaded(model)
     try:
-        tokenizer = load_tokenizer(model, downloaded=here)
-        file = tokenizer_file(replace(placed(model), downloaded=here), "tokenizer.json")
-        wrong = tokenizer_faults(tokenizer, model.template, file)
+        here = on_hub and _downloaded(model)
+        wrong = faults_as_loaded(model, here) if model.trust_remote_code else apart(faults_as_loaded, model, here)
     except InputError as error:
         return [] if on_hub else [Fault("model.path", model.path, str(error))]
     return [Fault("model.path", model.path, why) for why in wrong]
