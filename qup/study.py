@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +120,7 @@ class Study:
         try:
             return cls(
                 name=str(record["name"]),
-                cells=tuple(_cell(entry) for entry in record["cells"]),
+                cells=tuple(_cell(entry, record.get("sections")) for entry in record["cells"]),
                 store=_store_of(folder, record),
                 folder=folder,
                 nodes={Ref.parse(name): tuple(map(Ref.parse, parents)) for name, parents in record.get("nodes", {}).items()},
@@ -129,7 +129,7 @@ class Study:
                 dry_run=bool(record.get("dry_run", False)),
                 launched_by={str(name): str(value) for name, value in record.get("launched_by", {}).items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise InputError(f"{folder / FILE}: not a study's record ({error!r}); move it away and launch the study again") from None
 
     @classmethod
@@ -149,14 +149,25 @@ class Study:
         return cls.load(folder) if (folder / FILE).exists() else None
 
     def save(self) -> None:
-        """Writes the record whole or not at all."""
+        """Writes the record whole or not at all; a section that cells have in common is there once."""
+        sections = _Sections()
+        cells = [
+            {
+                **vars(cell),
+                "config": sections.numbers(cell.config),
+                "given": sections.numbers(cell.given),
+                "wanted": [str(ref) for ref in cell.wanted],
+            }
+            for cell in self.cells
+        ]
         write_json(
             self.folder / FILE,
             {
                 "name": self.name,
                 "store": str(self.store),
                 "grid": self.grid,
-                "cells": [{**vars(cell), "wanted": [str(ref) for ref in cell.wanted]} for cell in self.cells],
+                "sections": sections.all,
+                "cells": cells,
                 "nodes": {str(ref): [str(parent) for parent in parents] for ref, parents in self.nodes.items()},
                 "again": {str(ref): made for ref, made in self.again.items()},
                 "launched_by": dict(self.launched_by),
@@ -194,12 +205,34 @@ def identity(name: str, store: Path) -> str:
     return f"{name}@{hashlib.sha256(os.fsencode(os.path.realpath(store))).hexdigest()[:10]}"
 
 
-def _cell(entry: Mapping[str, Any]) -> Cell:
+class _Sections:
+    """Sections of settings, each distinct one by its number."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+        self._numbers: dict[str, int] = {}
+
+    def numbers(self, config: Mapping[str, Any]) -> dict[str, int]:
+        found = {}
+        for name, section in config.items():
+            text = json.dumps(section)
+            if text not in self._numbers:
+                self._numbers[text] = len(self.all)
+                self.all.append(section)
+            found[name] = self._numbers[text]
+        return found
+
+
+def _cell(entry: Mapping[str, Any], sections: Sequence[Any] | None) -> Cell:
+    def whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings themselves, where a record has sections by number."""
+        return config if sections is None else {name: sections[number] for name, number in config.items()}
+
     return Cell(
         label=str(entry["label"]),
-        config=entry["config"],
+        config=whole(entry["config"]),
         stages=entry["stages"],
-        given=entry.get("given", {}),
+        given=whole(entry.get("given", {})),
         wanted=tuple(map(Ref.parse, entry.get("wanted", ()))),
         merged=tuple(entry.get("merged", ())),
     )

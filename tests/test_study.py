@@ -29,6 +29,20 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
     assert Study.load(made.folder).open_store().lease_s == 7.0
 
 
+def test_what_cells_have_in_common_is_written_once(tmp_path):
+    shared = {"prompts": {"refine": "long " * 1000}}
+    cells = tuple(Cell(f"c{n}", {"oracle": shared, "trainer": {"seed": n}, "store": {}}, {}, {"oracle": shared}) for n in range(100))
+    made = study(tmp_path, cells=cells)
+    made.save()
+    assert Study.load(made.folder) == made
+    assert (made.folder / "study.json").stat().st_size < 5 * 5000
+    record = json.loads((made.folder / "study.json").read_text())
+    record["cells"][3]["config"]["oracle"] = 1000
+    (made.folder / "study.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="not a study's record"):
+        Study.load(made.folder)
+
+
 def test_a_study_belongs_to_the_store_that_its_folder_lies_in(tmp_path):
     study(tmp_path).save()
     shutil.move(tmp_path / "store", tmp_path / "moved")

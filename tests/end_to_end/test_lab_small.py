@@ -13,6 +13,7 @@ import pytest
 
 from qup.launch.rehearsal import seen
 from qup.store import Store
+from qup.study import Study
 from tests.analysis.world import World, build_study, lab_cells
 from tests.faults.kill import disturbed
 from tests.helpers.lab import ROOT, cells, launch
@@ -88,13 +89,13 @@ def test_results_that_the_reports_tests_invent_have_the_names_of_real_ones(study
 
 def test_all_arms_of_a_student_cover_the_same_problems_in_the_same_order(study):
     folder, _ = study
-    record = json.loads((folder / "multirun" / "lab_small" / "study.json").read_text())
-    store = Store(record["store"])
+    found = Study.load(folder / "multirun" / "lab_small")
+    store = found.open_store()
     by_student = {}
-    for entry in record["cells"]:
-        if "stream" in entry["stages"]:
-            ids = store.get("stream", entry["stages"]["stream"]).table("stream", ["problem_id"])["problem_id"].to_pylist()
-            by_student.setdefault(entry["config"]["model"]["name"], set()).add(tuple(ids))
+    for entry in found.cells:
+        if "stream" in entry.stages:
+            ids = store.get("stream", entry.stages["stream"]).table("stream", ["problem_id"])["problem_id"].to_pylist()
+            by_student.setdefault(entry.get("model.name"), set()).add(tuple(ids))
     assert len(by_student) == 2
     assert all(len(sets) == 1 for sets in by_student.values())
 

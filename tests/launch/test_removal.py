@@ -1,6 +1,5 @@
 """Studies unregistered, and replaced by another grid of the same name; on studies whose stages are recordings."""
 
-import json
 import re
 import shutil
 import signal
@@ -95,8 +94,7 @@ def test_another_grid_takes_the_name_under_replace_and_of_the_old_one_only_artif
     status, out = overlay.launch([of("name", lr=0.5, replace=True)])
     assert status == 0, out
     assert "the 1 cells that were study name are replaced" in out
-    record = json.loads((folder / "study.json").read_text())
-    assert [entry["config"]["trainer"]["lr"] for entry in record["cells"]] == [0.5]
+    assert [one.get("trainer.lr") for one in Recorded.load(folder).cells] == [0.5]
     assert not old.exists() and (folder / "report" / "cells.csv").exists()
     assert len(list(overlay.store.glob("train/*/manifest.json"))) == trained + 1
     status, out = overlay.launch([of("name", lr=0.5, replace=True)])
