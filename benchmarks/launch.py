@@ -3,8 +3,8 @@
     python -m benchmarks.launch [cluster] [scale] [--cells 64]
 
 The cluster is SLURM's own daemons with two virtual nodes on this machine; a stage is a recording that sleeps for a second.
-Two shapes: cells that share nothing (one stage each), and a grid of the paper's kind, in which the peer's cell does every
-one of its stages itself, because it knows no other way. Both sides get the same resources a job and the same Python.
+Two shapes: cells that share nothing (responses and their evaluation), and a grid of the paper's kind, in which cells share most. The peer's
+cell does every one of its stages itself, because it knows no other way. Both sides get the same resources a job and the same Python.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def on_cluster(folder: Path, cluster: Cluster, cells: int) -> tuple[list[Measure
     ]
     one = ours(folder / "alone", cluster, alone)
     every = ours(folder / "shared", cluster, shared)
-    peer_one = peer(folder / "peer-alone", cluster, cells, seconds=1)
+    peer_one = peer(folder / "peer-alone", cluster, cells, seconds=one.plan["stage_runs"] // one.plan["cells"])
     peer_every = peer(folder / "peer-shared", cluster, cells, seconds=every.plan["stage_runs"] // every.plan["cells"])
     paper = dry_run(folder / "paper", cluster, ["experiment=paper/table1"])
     measures = [
