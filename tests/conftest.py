@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from qup.config.compose import Composer
 from tests.helpers.lab import launch
+from tests.helpers.shared import made_once
 from tests.helpers.wheel import Installed, install
 
 # Hundreds of processes are started here: where the environment forbids it to keep byte code, each would compile qup anew.
@@ -62,23 +62,23 @@ def lab_small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
     Copy it to change it, or to run anything there.
     """
-    place = tmp_path_factory.getbasetemp()
-    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
-    folder, said = place / "lab", place / "lab.txt"
-    with (place / "lab.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not said.exists():
-            folder.mkdir()
-            status, out = launch(folder)
-            assert status == 0, out
-            said.write_text(out, encoding="utf-8")
-    return folder, said.read_text(encoding="utf-8")
+
+    def run(folder: Path) -> None:
+        (folder / "lab").mkdir()
+        status, out = launch(folder / "lab")
+        assert status == 0, out
+        (folder / "said.txt").write_text(out, encoding="utf-8")
+
+    made = made_once(tmp_path_factory, "lab_small", run)
+    return made / "lab", (made / "said.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """qup from its wheel, in a new environment."""
-    return install(tmp_path_factory.mktemp("wheel"))
+    made = made_once(tmp_path_factory, "wheel", install)
+    (wheel,) = made.glob("*.whl")
+    return Installed(wheel, made / "environment")
 
 
 @pytest.fixture(scope="session")
