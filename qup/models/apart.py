@@ -37,7 +37,7 @@ def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         with _turn:
             done, found = _ask((function, args, kwargs))
-    except (EOFError, OSError):
+    except (EOFError, OSError, TypeError, pickle.PickleError):
         return function(*args, **kwargs)
     if not done:
         raise found

@@ -156,6 +156,8 @@ CROSS = [
     ([*NUMINA, "model.dtype=float32", "model.attention=flash_attention_2"], "model.attention", "bfloat16"),
     ([*NUMINA, "trainer.dtype=float32", "model.attention=flash_attention_2"], "model.attention", "trainer.dtype=bfloat16 to train"),
     (["trainer.attention=flash_attention_2"], "trainer.attention", "trainer.dtype=bfloat16 to train"),
+    (["trainer.attention=torch_varlen"], "trainer.attention", "trainer.dtype=bfloat16 to train"),
+    ([*NUMINA, "trainer.attention=torch_varlen", "trainer.dropout=0.1"], "trainer.attention", "knows no attention dropout"),
     (["trainer.liger=true", "model.device=cpu"], "trainer.liger", "needs a GPU"),
     (["reward=[skywork_v2]", "reward.skywork_v2.format=lab"], "reward.skywork_v2.format", "lab goes with"),
     (["cluster.train.time=1h"], "cluster.train.time", "2-12:00:00"),
