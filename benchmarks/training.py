@@ -117,13 +117,13 @@ def trl(args: argparse.Namespace) -> tuple[list[Measure], list[Check]]:
         mean = sum(p + r for p, r in lengths) / len(lengths)
         per_step = max(1, round(batch * mean / longest))
         packed = [
-            body("trl", packing=way, rows=rows_packed, accumulation=max(1, per_step // rows_packed), **peer, **common)
+            {"way": way} | body("trl", packing=way, rows=rows_packed, accumulation=max(1, per_step // rows_packed), **peer, **common)
             for way, rows_packed in (("bfd", 1), ("bfd", min(4, per_step)), ("wrapped", min(4, per_step)))
         ]
         best = max(packed, key=lambda figures: figures["tokens_per_s"])
         measures += [
             Measure(f"{objective}, TRL as it comes", "tokens/s", mine["tokens_per_s"], default["tokens_per_s"], 2.0),
-            Measure(f"{objective}, TRL's best packing", "tokens/s", mine["tokens_per_s"], best["tokens_per_s"], 1.3),
+            Measure(f"{objective}, TRL's best packing ({best['way']})", "tokens/s", mine["tokens_per_s"], best["tokens_per_s"], 1.3),
         ]
         if cuda:
             mfu = mine["flops"] / mine["seconds"] / args.peak_flops
