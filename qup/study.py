@@ -226,7 +226,11 @@ class _Sections:
 def _cell(entry: Mapping[str, Any], sections: Sequence[Any] | None) -> Cell:
     def whole(config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings themselves, where a record has sections by number."""
-        return config if sections is None else {name: sections[number] for name, number in config.items()}
+        if sections is None:
+            return config
+        if not isinstance(sections, list) or not all(type(number) is int and 0 <= number < len(sections) for number in config.values()):
+            raise IndexError(f"sections of {entry['label']}")
+        return {name: sections[number] for name, number in config.items()}
 
     return Cell(
         label=str(entry["label"]),

@@ -37,10 +37,11 @@ def test_what_cells_have_in_common_is_written_once(tmp_path):
     assert Study.load(made.folder) == made
     assert (made.folder / "study.json").stat().st_size < 5 * 5000
     record = json.loads((made.folder / "study.json").read_text())
-    record["cells"][3]["config"]["oracle"] = 1000
-    (made.folder / "study.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="not a study's record"):
-        Study.load(made.folder)
+    for wrong in (1000, -1, True, "0", None):
+        record["cells"][3]["config"]["oracle"] = wrong
+        (made.folder / "study.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match="not a study's record"):
+            Study.load(made.folder)
 
 
 def test_a_study_belongs_to_the_store_that_its_folder_lies_in(tmp_path):

@@ -34,22 +34,31 @@ def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     if "torch" in sys.modules:
         return function(*args, **kwargs)
-    try:
-        with _turn:
-            done, found = _ask((function, args, kwargs))
-    except (EOFError, OSError, TypeError, pickle.PickleError):
+    with _turn:
+        answer = _ask((function, args, kwargs))
+    if answer is None:
         return function(*args, **kwargs)
+    done, found = answer
     if not done:
         raise found
     return found  # type: ignore[no-any-return]
 
 
-def _ask(call: tuple[Any, ...]) -> tuple[bool, Any]:
-    asked, answers = _other().stdin, _other().stdout
-    assert asked is not None and answers is not None
-    pickle.dump(call, asked)
-    asked.flush()
-    return pickle.load(answers)  # type: ignore[no-any-return]
+def _ask(call: tuple[Any, ...]) -> tuple[bool, Any] | None:
+    """Whether the call gave something, and what it gave or raised; None where no answer can be had."""
+    other = _other()
+    assert other.stdin is not None and other.stdout is not None
+    try:
+        pickle.dump(call, other.stdin)
+        other.stdin.flush()
+        return pickle.load(other.stdout)  # type: ignore[no-any-return]
+    except BaseException as error:
+        # an answer that comes later would be taken for that of the next call
+        other.kill()
+        _other.cache_clear()
+        if isinstance(error, Exception):
+            return None
+        raise
 
 
 @cache
@@ -75,9 +84,17 @@ def serve() -> None:
             function, args, kwargs = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
+        answer: tuple[bool, Any] | None
         try:
             answer = (True, function(*args, **kwargs))
         except Exception as error:
             answer = (False, error)
-        pickle.dump(answer, answers)
-        answers.flush()
+        try:
+            told = pickle.dumps(answer)
+        except Exception:
+            told = pickle.dumps(None)
+        try:
+            answers.write(told)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(0)

@@ -6,6 +6,7 @@ for pairs of tokens of two examples. torch carries one (`torch_varlen` here); th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from qup.errors import InputError
 TORCH_VARLEN = "torch_varlen"
 FLAT = ("flash_attention_2", TORCH_VARLEN)
 """Kernels that take rows laid behind each other."""
+UNEVEN = ("attn_logit_softcapping", "attention_chunk_size", "v_head_dim", "kv_lora_rank", "qk_rope_head_dim")
+"""Settings of attention that caps, looks at chunks, or has keys and values of different widths."""
+_told: dict[str, Any] = {}
 
 
 def use_attention(causal: nn.Module, trainer: Trainer, cuda: bool) -> str:
@@ -45,18 +49,33 @@ def use_attention(causal: nn.Module, trainer: Trainer, cuda: bool) -> str:
     except (ImportError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"trainer.attention={wanted}: {type(causal).__name__} can't have it here ({reason}); auto is valid") from None
-    return str(causal.config._attn_implementation)  # type: ignore[union-attr]
+    taken = str(causal.config._attn_implementation)  # type: ignore[union-attr]
+    if taken != wanted and trainer.attention == wanted:
+        raise InputError(f"trainer.attention={wanted}: {type(causal).__name__} keeps {taken}, whatever is asked for; auto is valid")
+    return taken
 
 
 def plain(causal: nn.Module) -> bool:
-    """Whether its attention is softmax(q·k) over all earlier tokens, heads of at most 256: nothing capped, no window, no sinks."""
+    """Whether its attention is softmax(q·k) over all earlier tokens, heads of one width up to 256: nothing capped, no window, no sinks."""
     text = causal.config.get_text_config()  # type: ignore[union-attr,operator]
-    windowed = getattr(text, "use_sliding_window", getattr(text, "sliding_window", None) is not None)
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    capped = getattr(text, "attn_logit_softcapping", None)
+    try:
+        windowed = getattr(text, "use_sliding_window", getattr(text, "sliding_window", None) is not None)
+        kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        odd = any(getattr(text, name, None) for name in UNEVEN)
+    except Exception:  # a setting that differs from layer to layer raises errors of many kinds
+        return False
     sinks = any("sinks" in name for name, _ in causal.named_parameters())
-    return not windowed and kinds == {"full_attention"} and not capped and not sinks and width <= 256 and width % 8 == 0
+    return not windowed and kinds == {"full_attention"} and not odd and not sinks and width <= 256 and width % 8 == 0
+
+
+def tell_borders(stretches: Mapping[str, Any]) -> None:
+    """Says where the examples of the next forward pass begin, and of the backward pass, which may compute it again.
+
+    Models are told in the call as well, but not all hand down to their attention what they are told.
+    """
+    _told.clear()
+    _told.update(stretches)
 
 
 def attend(
@@ -66,18 +85,17 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    cu_seq_lens_q: Tensor | None = None,
-    max_length_q: int = 0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each stretch between borders, as transformers calls its kernels: [1, heads, T, D] → [1, T, heads, D]."""
     from torch.nn.attention.varlen import varlen_attn
 
-    if cu_seq_lens_q is None or len(query_1HTD) != 1:
+    if not _told or len(query_1HTD) != 1:
         raise ValueError("torch_varlen needs one row and the borders of its examples")
+    borders, longest = _told["cu_seq_lens_q"], _told["max_length_q"]
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query_1HTD, key, value))
     out = varlen_attn(
-        query, key, value, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q,
+        query, key, value, borders, borders, longest, longest,
         scale=scaling, window_size=(-1, 0), enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip
     return out[None], None  # type: ignore[index]

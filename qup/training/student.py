@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qup.config.schema import Lora, Trainer, Zero
 from qup.errors import InputError
-from qup.training.attention import FLAT
+from qup.training.attention import FLAT, tell_borders
 from qup.training.batches import Tensors
 from qup.training.losses import LossHead, Sums
 
@@ -37,6 +37,7 @@ class Trained(nn.Module):
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, **stretches: Any) -> Tensor:
         """Last hidden states, (rows · tokens) × H."""
+        tell_borders(stretches)
         out = self.body(input_ids=input_ids, position_ids=position_ids, use_cache=False, **stretches)
         return out.last_hidden_state.flatten(0, 1)  # type: ignore[no-any-return]
 
@@ -132,6 +133,7 @@ def probe(trained: Trained, device: torch.device | str, packing: bool = True) ->
         if trained.causal.config._attn_implementation in FLAT:  # type: ignore[union-attr]
             borders = torch.tensor([0, 6, 12], dtype=torch.int32, device=device)
             stretches = Tensors(ids, apart, ids, ids, borders=borders, longest=6).stretches
+        tell_borders(stretches)
         logits = trained.causal(input_ids=ids, position_ids=apart, use_cache=False, **stretches).logits[0]
         hidden = trained.hidden(ids, apart, **stretches)
         ours = trained.causal.get_output_embeddings()(hidden)  # type: ignore[operator]

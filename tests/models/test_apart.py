@@ -37,6 +37,26 @@ os._exit(0)
 """
 
 
+INTERRUPTED = """
+import signal, subprocess, sys, time
+from qup.models import apart
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+apart.apart(len, "ready")
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    apart.apart(time.sleep, 30)
+except KeyboardInterrupt:
+    print("interrupted")
+print(apart.apart(len, "four"))
+print(apart.apart(subprocess.Popen, ["true"]).wait())
+print("torch" in sys.modules)
+"""
+
+
 def asked(model: Path, folder: Path, *how: str) -> list[str]:
     """What the script printed, run from another folder; it ends without a word to the other process."""
     done = subprocess.run(
@@ -59,6 +79,14 @@ def test_the_other_process_answers_and_refuses_and_ends_with_the_one_that_asks(t
 def test_where_the_other_process_is_killed_the_one_that_asks_looks_itself(tmp_path: Path) -> None:
     found = asked(make_tiny(tmp_path / "tiny"), tmp_path, "killed")
     assert found[3] == "[] True"
+
+
+def test_after_an_interrupted_question_the_next_gets_its_own_answer_and_one_that_cannot_be_sent_is_found_here(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["interrupted", "4", "0", "False"], done.stderr
+    assert not done.stderr
 
 
 def test_nothing_is_started_where_torch_is_here_already(monkeypatch) -> None:

@@ -13,7 +13,8 @@ import torch
 from qup.config.schema import Lora, Zero
 from qup.errors import InputError
 from qup.training import attention
-from qup.training.attention import TORCH_VARLEN, attend, plain, use_attention
+from qup.training.attention import TORCH_VARLEN, attend, plain, tell_borders, use_attention
+from qup.training.batches import Tensors
 from qup.training.student import add_adapters, apply_liger, prepare, probe
 from tests.helpers.tiny import tiny_model
 from tests.training.world import TRAINER
@@ -63,6 +64,7 @@ def test_an_older_gpu_keeps_the_models_kernel(model: Any, monkeypatch: pytest.Mo
         {"layer_types": ["full_attention", "sliding_attention"]},
         {"attn_logit_softcapping": 50.0},
         {"head_dim": 12},
+        {"v_head_dim": 16},
     ],
     ids=str,
 )
@@ -76,8 +78,23 @@ def test_a_model_whose_attention_has_windows_or_caps_is_not_given_torchs_kernel(
         use_attention(made, replace(HALF, attention=TORCH_VARLEN), cuda=True)
 
 
-def test_torchs_kernel_is_told_the_borders_and_gives_what_sdpa_gives(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel itself needs a GPU (tests/gpu); here a plain one stands in its place, called as transformers' models call it."""
+def test_a_setting_that_differs_from_layer_to_layer_is_no_plain_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Uneven(types.SimpleNamespace):
+        @property
+        def head_dim(self) -> int:
+            raise RuntimeError("'head_dim' is a per-layer attribute")
+
+    made = tiny_model()
+    monkeypatch.setattr(made.config, "get_text_config", lambda: Uneven(hidden_size=64, num_attention_heads=4), raising=False)
+    assert not plain(made)
+
+
+@pytest.mark.parametrize("kind", ["llama", "stablelm", "nemotron"])
+def test_torchs_kernel_is_told_the_borders_and_gives_what_sdpa_gives(kind: str, ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel itself needs a GPU (tests/gpu); here a plain one stands in its place, called as transformers' models call it.
+
+    StableLM and Nemotron hand nothing of what they are told down to their attention.
+    """
     from torch.nn import functional
     from torch.nn.attention import varlen
 
@@ -90,17 +107,30 @@ def test_torchs_kernel_is_told_the_borders_and_gives_what_sdpa_gives(ampere: Non
         return torch.cat(parts, 1).transpose(0, 1)
 
     monkeypatch.setattr(varlen, "varlen_attn", stretches)
-    made = tiny_model(num_key_value_heads=2)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    monkeypatch.setattr(attention, "_flash_installed", lambda: False)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=20, **sizes, pad_token_id=0)).eval()
+    trained = prepare(made, TRAINER, Zero(0)).eval()
     ids = torch.arange(14)[None] % 7
     positions = torch.cat([torch.arange(5), torch.arange(9)])[None]
-    expected = made(input_ids=ids, position_ids=positions, use_cache=False).logits
-    assert use_attention(made, replace(HALF, attention=TORCH_VARLEN), cuda=True) == TORCH_VARLEN
+    expected = trained.hidden(ids, positions)
+    assert use_attention(made, HALF, cuda=True) == TORCH_VARLEN
     borders = torch.tensor([0, 5, 14], dtype=torch.int32)
-    found = made(input_ids=ids, position_ids=positions, use_cache=False, cu_seq_lens_q=borders, max_length_q=9).logits
+    found = trained.hidden(ids, positions, **Tensors(ids, positions, ids, ids, borders=borders, longest=9).stretches)
     torch.testing.assert_close(found, expected)
-    probe(prepare(made, TRAINER, Zero(0)), "cpu")
+    probe(trained, "cpu")
+    tell_borders({})
     with pytest.raises(ValueError, match="borders"):
         attend(made, *(torch.zeros(1, 4, 3, 8) for _ in range(3)), None)
+
+
+def test_a_model_that_keeps_its_kernel_whatever_is_asked_for_is_refused(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny_model()
+    monkeypatch.setattr(made, "set_attn_implementation", lambda name: None, raising=False)
+    with pytest.raises(InputError, match=r"trainer.attention=torch_varlen: LlamaForCausalLM keeps sdpa, whatever is asked for"):
+        use_attention(made, replace(HALF, attention=TORCH_VARLEN), cuda=True)
 
 
 def test_the_kernel_that_was_asked_for_is_taken(ampere: None) -> None:
