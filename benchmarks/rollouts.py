@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import DATA, Check, Measure, conclude, need, run
+from benchmarks.common import DATA, Check, Measure, conclude, first_rows, need, run
 from qup.config.compose import Composer
 from qup.config.schema import LabProblems, LabStudent, Model, Sampling
 
@@ -122,8 +122,7 @@ def questions(kind: str, data: Path, n: int, student: Path | None) -> dict[str, 
         from qup.lab.world import problems
 
         return {"student": str(student), "questions": [row["question"] for row in problems(LabProblems(n=n, seed=11))]}
-    with need(data / "singleop.jsonl").open(encoding="utf-8") as stream:
-        return {"student": "", "questions": [json.loads(line)["input"] for _, line in zip(range(n), stream)]}
+    return {"student": "", "questions": [row["input"] for row in first_rows(need(data / "singleop.jsonl"), n)]}
 
 
 def spawn(kind: str, way: str, given: Path, rows: int) -> dict[str, Any]:

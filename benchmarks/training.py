@@ -33,6 +33,12 @@ QWEN_1_5B = {
     "intermediate": 8960,
     "tied": True,
 }
+LOSS = {
+    "cuda": {"t": 8192, "h": 1536, "v": 151_936},
+    "cpu": {"t": 4096, "h": 256, "v": 50_000},
+    "quick": {"t": 1024, "h": 128, "v": 20_000},
+}
+"""Targets, width and vocabulary of the loss layer alone."""
 PARTS = ("loss", "trl", "overhead", "packing", "flat", "startup")
 MFU = 0.45
 ABOVE_PRODUCTS = 1.15
@@ -63,13 +69,7 @@ def real_lengths(data: Path, n: int, longest: int) -> list[tuple[int, int]]:
 
 def loss(args: argparse.Namespace) -> tuple[list[Measure], list[Check]]:
     cuda = args.device == "cuda"
-    shape = (
-        {"t": 8192, "h": 1536, "v": 151_936}
-        if cuda
-        else {"t": 1024, "h": 128, "v": 20_000}
-        if args.quick
-        else {"t": 4096, "h": 256, "v": 50_000}
-    )
+    shape = LOSS["cuda" if cuda else "quick" if args.quick else "cpu"]
     common = {"device": args.device, "dtype": "bfloat16" if cuda else "float32", "threads": args.threads, "repeats": 3, **shape}
     products = body("loss", way="products", objective="sft", **common)["seconds"]
     measures = []

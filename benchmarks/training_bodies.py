@@ -104,11 +104,11 @@ def ours(spec: dict[str, Any]) -> dict[str, float]:
     model = model_of(spec)
     examples = examples_of(spec["lengths"], spec["shape"]["vocabulary"])
     batches = [examples[start : start + spec["batch"]] for start in range(0, len(examples), spec["batch"])]
-    with process_group(World(device="cuda:0" if cuda else "cpu")):
+    world = World(device="cuda:0" if cuda else "cpu")
+    with process_group(world):
         before, weights = baseline(model, device)
         memory: dict[str, int] = {}
         with peak_memory(memory, device):
-            world = World(device="cuda:0" if cuda else "cpu")
             attention = use_attention(model, trainer, cuda)
             flat = attention in FLAT
             trained = prepare(model, trainer, zero)
@@ -123,7 +123,7 @@ def ours(spec: dict[str, Any]) -> dict[str, float]:
                 began = clock(spec)
                 step = lay_out(batch, how)
                 engine.step(step, [one.n_targets for one in batch], tensors_of(batch, step, 0, 0, flat), 1e-5)
-                if device == "cuda":
+                if cuda:
                     torch.cuda.synchronize()
                 seconds.append(clock(spec) - began)
     counted = batches[spec["warm"] :]

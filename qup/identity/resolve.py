@@ -148,9 +148,7 @@ class _Resolver:
             named = evaluation.benchmarks.items()
             rooms += [(data, evaluation.sampling, "evaluation.sampling", f"evaluation.benchmarks.{name}") for name, data in named]
         for data, sampling, key, of in rooms:
-            # cells that differ in the rest of their sampling, such as its seed, ask the same
-            room = self._once(_room, sampling.min_new_tokens)
-            self.faults += self._once(check_room, cell.model, data, room, key, of)
+            self.faults += self._once(check_room, cell.model, data, sampling.min_new_tokens, key, of)
 
     def _problems(self, problems: Problems, key: str) -> Problems:
         against = {
@@ -182,7 +180,7 @@ class _Resolver:
 
         if self._fault(check_model(model)):
             return model
-        if gguf_path(model) is None:
+        if gguf_path(model) is None and not model.trust_remote_code:
             start()
         return self._located(model, key, "model", model.gguf_file)
 
@@ -305,8 +303,3 @@ class _Resolver:
         """Notes what a check found; whether that is anything."""
         self.faults += found
         return bool(found)
-
-
-def _room(least: int) -> Sampling:
-    """Of a sampling what the room for prompts depends on."""
-    return Sampling(min_new_tokens=least)

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from qup.config.schema import Model
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +44,11 @@ def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if not done:
         raise found
     return found  # type: ignore[no-any-return]
+
+
+def of_model(function: Callable[Concatenate[Model, P], T], model: Model, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function` gives of a model: apart, or here where the model brings code of its own, which may need torch."""
+    return function(model, *args, **kwargs) if model.trust_remote_code else apart(function, model, *args, **kwargs)
 
 
 def _ask(call: tuple[Any, ...]) -> tuple[bool, Any] | None:

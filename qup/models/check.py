@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from qup.config.paths import local, missing
-from qup.config.schema import Benchmark, Model, Oracle, Problems, Reward, Sampling
+from qup.config.schema import Benchmark, Model, Oracle, Problems, Reward
 from qup.data.sets import questions
 from qup.errors import Fault, InputError
 from qup.files import read_json
 from qup.lab.chains import longest_question
-from qup.models.apart import apart
+from qup.models.apart import of_model
 from qup.models.load import context_length, gguf_path, load_configs, load_tokenizer
 from qup.models.tokens import without_room
 from qup.text.templates import TEMPLATES
@@ -68,17 +68,16 @@ def check_oracle(oracle: Oracle, folder: Path, key: str) -> list[Fault]:
     return []
 
 
-def check_room(model: Model, data: Problems | Benchmark, sampling: Sampling, key: str, of: str) -> list[Fault]:
-    """Problems whose prompt leaves fewer than `sampling.min_new_tokens` of the context.
+def check_room(model: Model, data: Problems | Benchmark, least: int, key: str, of: str) -> list[Fault]:
+    """Problems whose prompt leaves fewer than `least` tokens of the context, a sampling's `min_new_tokens`.
 
-    `key` is where `sampling` stands, `of` where `data` does. Told where tokenizer and problems are at hand: of a hub name, or a GGUF file, which has to be dequantised first, the
+    `key` is where that sampling stands, `of` where `data` does. Told where tokenizer and problems are at hand: of a hub name, or a GGUF file, which has to be dequantised first, the
     stage tells it before anything is drawn. Loads the tokenizer only for a prompt that may be too long.
     """
     if model.lab is None and (gguf_path(model) is not None or local(model.path) is None or check_model(model)):
         return []
     if isinstance(data, Problems) and data.too_long == "exclude":
         return []
-    least = sampling.min_new_tokens
     try:
         if model.lab is not None:
             from qup.lab.tokenizer import MAX_LENGTH, build
@@ -88,7 +87,7 @@ def check_room(model: Model, data: Problems | Benchmark, sampling: Sampling, key
                 return []
             bad = _without_room(build(), model, data, context, least)
         else:
-            bad, context = _room_of(model, data, least) if model.trust_remote_code else apart(_room_of, model, data, least)
+            bad, context = of_model(_room_of, model, data, least)
     except InputError as error:
         return [Fault("model.path", model.path, str(error).removeprefix(f"model.path={model.path}: "))]
     return [Fault(f"{key}.min_new_tokens", least, f"{of}: {no_room(bad, context, str(least))}")] if bad else []

@@ -151,7 +151,10 @@ def load_model(
 
 
 def pick_device(device: str) -> str:
-    """`auto` resolved: cuda where there is a GPU, else cpu. InputError where cuda is asked for and there is none."""
+    """`auto` resolved: cuda where there is a GPU, else cpu. InputError where cuda is asked for and there is none.
+
+    On a GPU it also has attention go without plans, for whatever is to be computed there.
+    """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():

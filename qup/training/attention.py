@@ -34,16 +34,13 @@ def use_attention(causal: nn.Module, trainer: Trainer, cuda: bool) -> str:
         able = current == "sdpa" and cuda and trainer.dtype == "bfloat16" and _ampere() and getattr(causal, "_supports_flash_attn", False)
         if not able:
             return current
-        if _flash_installed():
-            wanted = "flash_attention_2"
-        elif trainer.dropout == 0 and plain(causal):
-            wanted = TORCH_VARLEN
-        else:
-            return current
+        wanted = "flash_attention_2" if _flash_installed() else TORCH_VARLEN
     if wanted == TORCH_VARLEN:
-        _register()
         if why := _unfit(causal, trainer, cuda):
+            if trainer.attention == "auto":
+                return current
             raise InputError(f"trainer.attention={wanted}: {why}; auto is valid")
+        _register()
     try:
         causal.set_attn_implementation(wanted)  # type: ignore[operator]
     except (ImportError, ValueError) as error:
@@ -119,11 +116,9 @@ def _unfit(causal: nn.Module, trainer: Trainer, cuda: bool) -> str:
         return f"needs trainer.dtype=bfloat16, not {trainer.dtype}"
     if trainer.dropout > 0:
         return f"knows no attention dropout, and trainer.dropout={trainer.dropout:g}"
-    return (
-        ""
-        if plain(causal)
-        else f"{type(causal).__name__} has windows, caps or sinks in its attention, or heads of a width it does not know"
-    )
+    if not plain(causal):
+        return f"{type(causal).__name__} has windows, caps or sinks in its attention, or heads of a width it does not know"
+    return ""
 
 
 def _ampere() -> bool:

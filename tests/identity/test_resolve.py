@@ -301,7 +301,7 @@ def test_room_is_looked_for_once_in_cells_that_differ_in_the_seed_of_their_sampl
 ) -> None:
     """Else a grid over seeds reads problems and tokenizer anew for each cell."""
     asked: list[str] = []
-    monkeypatch.setattr("qup.models.check.check_room", lambda model, data, sampling, key, of: asked.append(of) or [])
+    monkeypatch.setattr("qup.models.check.check_room", lambda model, data, least, key, of: asked.append(of) or [])
     resolve_grid(composer.grid([["stream=base", f"evaluation.sampling.seed={seed}"] for seed in range(8)]), tmp_path / "store")
     assert len(asked) == len(set(asked)) == 3
 

@@ -32,6 +32,8 @@ def test_a_student_whose_template_never_writes_a_stop_token_is_refused_before_an
 
 def test_a_hub_that_told_no_commit_is_not_asked_for_a_tokenizer(monkeypatch):
     """Each name took a minute of retries, and a dry run is offline by right."""
+    import torch  # noqa: F401  # so that the tokenizer is looked for in this process, where the asking is seen
+
     asked = []
 
     def load(model, **options):

@@ -195,7 +195,7 @@ def test_prompts_without_room_are_told_before_anything_runs_as_the_stage_tells_t
     texts = ["a b", "a " * 30, "b"]
     path.write_text("".join(json.dumps({"question": text, "answer": "1"}) + "\n" for text in texts))
     tight = replace(model, context=36)
-    found = check_room(tight, Problems(path=str(path), solution=None), Sampling(min_new_tokens=least), "rollouts.sampling", "problems")
+    found = check_room(tight, Problems(path=str(path), solution=None), least, "rollouts.sampling", "problems")
     student = Student.open(tight, None)
     left = {name: 36 - len(student.request(name, text, 1).prompt_ids) for name, text in zip("012", texts, strict=True)}
     bad = [name for name, room in left.items() if room < least]
@@ -209,17 +209,17 @@ def test_prompts_without_room_are_told_before_anything_runs_as_the_stage_tells_t
 
 def test_room_of_the_labs_prompts_is_told_without_drawing_where_it_is_plain(monkeypatch):
     lab, problems = Model(lab=LabStudent()), Problems(lab=LabProblems(n=30, min_steps=6, max_steps=6), gold="lab")
-    assert check_room(replace(lab, context=64), problems, Sampling(), "rollouts.sampling", "problems")[0].value == 16
+    assert check_room(replace(lab, context=64), problems, Sampling().min_new_tokens, "rollouts.sampling", "problems")[0].value == 16
     longest = max(len(row["question"].split()) for row in lab_problems(LabProblems(n=300, min_steps=6, max_steps=6)))
     assert longest <= longest_question(6) <= longest + 24
     monkeypatch.setattr("qup.models.check.questions", lambda data: pytest.fail("problems were drawn"))
-    assert check_room(lab, problems, Sampling(), "rollouts.sampling", "problems") == []
+    assert check_room(lab, problems, Sampling().min_new_tokens, "rollouts.sampling", "problems") == []
 
 
 def test_what_a_malformed_tokenizer_says_is_one_fault(model, copy):
     (copy / "tokenizer.json").write_text('{"model": {"type": "nonsense"}}')
     (fault,) = check_room(
-        Model(path=str(copy), template="tokenizer"), Problems(lab=LabProblems(n=3), gold="lab"), Sampling(), "x", "problems"
+        Model(path=str(copy), template="tokenizer"), Problems(lab=LabProblems(n=3), gold="lab"), Sampling().min_new_tokens, "x", "problems"
     )
     assert fault.key == "model.path"
     assert "no tokenizer could be loaded" in fault.valid

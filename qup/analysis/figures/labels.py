@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qup.analysis.figures.style import MUTED
@@ -36,9 +37,8 @@ def spread_labels(
     taken: list[Box] = [_bounds(text, renderer) for text in axes.texts]
     a_point = axes.figure.dpi / 72
     for mine, (x, y, words, colour) in enumerate(labels):
-        text = axes.annotate(
-            words, (x, y), xytext=(0, 0), textcoords="offset points", ha="left", va="bottom", color=colour, fontsize=size, fontweight="bold"
-        )  # fmt: skip
+        write = partial(axes.annotate, words, (x, y), textcoords="offset points", color=colour, fontsize=size, fontweight="bold")
+        text = write(xytext=(0, 0), ha="left", va="bottom")
         left, bottom, right, top = _bounds(text, renderer)
         text.remove()
         best: tuple[float, int, Box] | None = None
@@ -57,9 +57,7 @@ def spread_labels(
         assert best is not None
         dx, dy, horizontal, vertical = _TRIED[best[1]]
         line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if _led(dx, dy) else None
-        axes.annotate(
-            words, (x, y), xytext=(dx, dy), textcoords="offset points", ha=horizontal, va=vertical, color=colour, fontsize=size, fontweight="bold", arrowprops=line
-        )  # fmt: skip
+        write(xytext=(dx, dy), ha=horizontal, va=vertical, arrowprops=line)
         taken.append(best[2])
 
 

@@ -6,7 +6,7 @@ from qup.config.paths import is_commit, local
 from qup.config.schema import Model
 from qup.errors import ConfigError, Fault, InputError
 from qup.launch.plan import Plan
-from qup.models.apart import apart
+from qup.models.apart import of_model
 from qup.models.load import gguf_path
 from qup.models.probe import faults_as_loaded
 
@@ -32,12 +32,12 @@ def _faults(model: Model, download: bool) -> list[Fault]:
         # it has to be dequantised first, which takes longer than a plan may
         return []
     on_hub = local(model.path) is None
+    here = on_hub and _downloaded(model)
     # where the hub told no commit it can't be reached, and asking again takes minutes
-    if on_hub and not _downloaded(model) and not (download and is_commit(model.content)):
+    if on_hub and not here and not (download and is_commit(model.content)):
         return []
     try:
-        here = on_hub and _downloaded(model)
-        wrong = faults_as_loaded(model, here) if model.trust_remote_code else apart(faults_as_loaded, model, here)
+        wrong = of_model(faults_as_loaded, model, here)
     except InputError as error:
         return [] if on_hub else [Fault("model.path", model.path, str(error))]
     return [Fault("model.path", model.path, why) for why in wrong]
